@@ -1,0 +1,1 @@
+"""Quaymaster: infrastructure tools for AI agents over the Model Context Protocol."""

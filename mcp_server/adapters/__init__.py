@@ -1,0 +1,1 @@
+"""One folder per outside thing. Drivers' errors are translated here, once."""

@@ -1,0 +1,37 @@
+"""The one list of what a store keeps, in the order in which parents come before their children."""
+
+from __future__ import annotations
+
+from mcp_server.domain.conflicts import KeptConflict
+from mcp_server.domain.deployments import Deployment
+from mcp_server.domain.domains import DomainName
+from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
+from mcp_server.domain.idempotency import Remembered
+from mcp_server.domain.keys import ApiKey
+from mcp_server.domain.locks import Lock, LockScope
+from mcp_server.domain.members import Member
+from mcp_server.domain.plans import Plan
+from mcp_server.domain.projects import Project
+from mcp_server.domain.records import Record
+from mcp_server.domain.slots import SlotPair
+from mcp_server.domain.tasks import Task
+from mcp_server.domain.teams import Team
+
+RECORDS: tuple[type[Record], ...] = (
+    Team,
+    Member,
+    ApiKey,
+    Project,
+    SlotPair,
+    Deployment,
+    DomainName,
+    ProjectEnvironment,
+    EnvironmentVersion,
+    Task,
+    LockScope,
+    Lock,
+    Plan,
+    Remembered,
+    KeptConflict,
+)
+BY_NOUN: dict[str, type[Record]] = {record.noun: record for record in RECORDS}

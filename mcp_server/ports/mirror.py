@@ -1,0 +1,248 @@
+"""What the degraded mode needs of its two stores: a primary with a change log, and a registry that mirrors it.
+
+The two meet in `adapters/failover`. Neither knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar
+
+from mcp_server.domain.audit import AuditRow
+from mcp_server.domain.changes import Line
+from mcp_server.domain.keys import ApiKey
+from mcp_server.domain.records import Record
+from mcp_server.ports.store import Intent, Reading, Transaction
+
+T = TypeVar("T")
+Mode = Literal["embedded", "primary", "degraded", "replaying"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a registry has followed a change log.
+
+    Every transaction with an id below `horizon` (a 64-bit transaction id of that `cluster`) has been applied. `seq` and
+    `line_id` name the newest applied row: the proof that a returning PostgreSQL still has what was mirrored.
+    """
+
+    installation: str
+    cluster: str
+    horizon: int
+    seq: int
+    line_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lines in the order of the log, and the position after them. `lost`: the log does not reach back to the position."""
+
+    lines: Sequence[Line]
+    position: Position
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a PostgreSQL is. `installation` is None on an empty one."""
+
+    installation: str | None
+    cluster: str
+    schema_version: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which homes share an installation. `alone`: only this home may grant what is exclusive without PostgreSQL."""
+
+    alone: bool
+    holder: str | None
+    asked_by: str | None = None
+    homes: Sequence[str] = ()
+
+
+class Outage(Exception):
+    """The primary did not answer, or said that it is going away. `committing`: the connection broke during a commit."""
+
+    def __init__(self, reason: str, *, committing: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.committing = committing
+
+
+class AlreadyApplied(Exception):
+    """The change log has a row with this line id: its changes were committed by an earlier attempt."""
+
+
+class Replaying(Transaction, Protocol):
+    """A transaction in which a line from the registry is applied."""
+
+    def repository(self, noun: str) -> object:
+        """The repository of a noun, for code that treats all nouns alike (a `Repository` of that noun's record)."""
+        ...
+
+
+class Primary(Protocol):
+    """PostgreSQL as the truth.
+
+    Every method may raise Outage. Waiting too long for a free connection is Unavailable, not an outage; a wrong password or
+    a missing database is Invalid (a configuration error), not an outage either.
+    """
+
+    async def run(
+        self, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, *, line_id: str, epoch: int
+    ) -> tuple[T, Line, int]:
+        """Run `fn`; in the same commit insert the line with its changes into the change log.
+
+        Returns the value, the line, and the log's `seq` of it (0 when nothing changed: then no row is written). Runs `fn`
+        again on a serialisation failure or a deadlock, at most three times. Raises AlreadyApplied when the log has `line_id`.
+        """
+        ...
+
+    async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T: ...
+
+    async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None: ...
+
+    async def identify(self) -> Identity:
+        """Asked on a fresh connection; answers or raises Outage within the connect time-out."""
+        ...
+
+    async def prepare(self) -> Identity:
+        """Apply the migrations; draw the installation's id where there is none; mend the log of a restored cluster."""
+        ...
+
+    async def applied(self, line_id: str) -> Line | None:
+        """The line as the change log has it."""
+        ...
+
+    async def since(self, position: Position) -> Batch:
+        """Every visible line at or above the position's horizon, in log order; the new horizon is the oldest running one.
+
+        Lines that were returned before may come again: whoever applies them looks at revisions.
+        """
+        ...
+
+    async def everything(self) -> tuple[Sequence[Record], Position]:
+        """All records, parents first, of one snapshot, and the position that belongs to it."""
+        ...
+
+    async def has(self, position: Position) -> bool:
+        """Whether this PostgreSQL provably has what was mirrored: the same installation, and the log row of the position
+        is there (or was trimmed, which happens only to rows that every registry had)."""
+        ...
+
+    async def changed(self, seconds: float) -> None:
+        """Return when another transaction has committed (a notification, best effort), or after `seconds`."""
+        ...
+
+    async def trim(self, home: str, position: Position) -> None:
+        """Note how far `home` has followed, and delete log rows below the slowest home, or older than 7 days."""
+        ...
+
+    async def claim(self, home: str, *, confirm: bool = False, force: bool = False) -> Claim:
+        """Register `home` and ask to be alone. `confirm`: this home gives up being alone because another asked.
+        `force`: a person decides that the present holder is gone."""
+        ...
+
+    async def raise_epoch(self, at_least: int) -> int:
+        """Make the installation's epoch `at_least` this and return it; it never falls."""
+        ...
+
+    async def find_key(self, key_hash: str) -> ApiKey | None: ...
+
+    def gauges(self) -> Mapping[str, float]:
+        """pool_total, pool_idle, pool_waiting."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the journal says of its home. `pending` lines are not yet in PostgreSQL; `audit_pending` says that audit files
+    hold rows that it lacks. `alone` as PostgreSQL last confirmed it (an embedded home is alone)."""
+
+    home: str
+    mode: Mode
+    epoch: int
+    since: datetime
+    reason: str | None
+    position: Position | None
+    pending: int
+    audit_pending: bool
+    alone: bool
+    conflicts: int
+
+
+class Mirror(Protocol):
+    """The registry under a home. Methods that write hold its file lock, and have fsynced when they return.
+
+    All raise Unavailable when the lock cannot be had in time or the disk refuses, and Corrupt when a file is damaged.
+    """
+
+    def working(self) -> AbstractAsyncContextManager[None]:
+        """A shared hold on the mode: it cannot change meanwhile, in any process of this home."""
+        ...
+
+    def switching(self) -> AbstractAsyncContextManager[None]:
+        """The exclusive hold on the mode: nobody is `working`. New workers wait."""
+        ...
+
+    def leading(self) -> AbstractAsyncContextManager[bool]:
+        """Tries to be this home's leader for as long as it is held: False when another process leads."""
+        ...
+
+    async def refresh(self) -> Facts:
+        """Read what other processes appended; cheap when nothing was."""
+        ...
+
+    async def run(
+        self, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, *, line_id: str, pending: bool
+    ) -> tuple[T, Line | None]:
+        """Run `fn` on the registry and append its line, marked `pending` with the base records it needs, audit rows inside.
+
+        No line is written (None) when nothing changed and no audit row was added.
+        """
+        ...
+
+    async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:
+        """Takes no lock: the state as of the last complete line."""
+        ...
+
+    async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime], *, pending: bool) -> None:
+        """Append to the daily audit file; `pending` rows are handed out by `audit_backlog` until they are acknowledged."""
+        ...
+
+    async def mirror(self, lines: Sequence[Line], position: Position | None) -> None:
+        """Apply the changes that are newer than what is there, as one appended line; and note the position."""
+        ...
+
+    async def adopt(self, records: Sequence[tuple[str, str, Record | None, int]]) -> None:
+        """Set records (noun, key, record or None for deleted, rev) whatever revision is there: the primary's word is final."""
+        ...
+
+    async def resync(self, records: Sequence[Record], position: Position) -> None:
+        """Replace all records by these, as a new snapshot. Refused (Conflict) while lines are pending."""
+        ...
+
+    async def set_mode(self, mode: Mode, *, epoch: int, reason: str | None) -> Facts: ...
+
+    async def set_alone(self, alone: bool) -> None: ...
+
+    async def pending(self, limit: int) -> Sequence[Line]:
+        """The oldest pending lines, in order, with `before` records and audit rows."""
+        ...
+
+    async def settle(self, line_id: str) -> None:
+        """The line is in PostgreSQL (or kept as a conflict there): it is no longer pending."""
+        ...
+
+    async def audit_backlog(self, limit: int) -> tuple[Sequence[AuditRow], object]:
+        """Pending audit rows from the daily files, and a mark to acknowledge them with."""
+        ...
+
+    async def audit_settled(self, mark: object) -> None: ...

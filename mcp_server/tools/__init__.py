@@ -1,0 +1,1 @@
+"""The MCP face: one file per noun, a few lines per tool."""
