@@ -15,15 +15,16 @@ What a canonical pattern stands for:
     src/*        wildcards and no slash: exactly what it matches, so `src/a` but not `src/a/b`
     **           the whole project; `.`, `./` and `a/..` become this
 
-`**` beside other characters (`src/**.py`) is refused: read as `*` it would lock less than its author believes.
+`**` beside other characters (`src/**.py`) is refused: read as `*` it would lock less than it seems to.
 Case counts. The names `.` and `..`, and names that are not NFC, are not excluded from what wildcards
 match, so two patterns that have only such names in common are said to overlap.
 """
 
 import re
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Generic, NamedTuple, TypeVar
 
 MAX_CHARACTERS = 1000
@@ -33,7 +34,6 @@ MAX_WILDCARDS = 16
 _LONGEST_DECOMPOSITION = 4  # code points that canonical decomposition makes of one
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, line and paragraph separators
 _HOME_OR_DRIVE = re.compile(r"~|[A-Za-z]:")
-_LITERAL_SEGMENTS = re.compile(r"(?:[^*?/]+(?:/|$))*")
 
 T = TypeVar("T")
 
@@ -91,13 +91,14 @@ class PathIndex(Generic[T]):
 
     def _at_or_above(self, root: str) -> list[int]:
         ends = [0] + [at + 1 for at, character in enumerate(root) if character == "/"]
-        return [at for end in ends for at in self._between(root[:end], root[:end] + "\0")]
+        return [at for end in ends for at in self._exactly(root[:end])]
+
+    def _exactly(self, root: str) -> list[int]:
+        return self._order[bisect_left(self._roots, root) : bisect_right(self._roots, root)]
 
     def _below(self, root: str) -> list[int]:
-        return self._between(root + "\0", root + "\U0010ffff")
-
-    def _between(self, low: str, high: str) -> list[int]:
-        return self._order[bisect_left(self._roots, low) : bisect_left(self._roots, high)]
+        past = bisect_left(self._roots, root[:-1] + "0") if root else len(self._roots)  # "0" follows "/"
+        return self._order[bisect_right(self._roots, root) : past]
 
 
 class _Pattern(NamedTuple):
@@ -114,12 +115,9 @@ def _parse(canonical: str) -> _Pattern:
         segments[-1] = "**"
     elif "*" not in canonical and "?" not in canonical:
         segments.append("**")
-    found = _LITERAL_SEGMENTS.match(canonical)
-    root = found.group() if found else ""
-    if root and not root.endswith("/"):
-        root += "/"
-    is_tree = segments[-1] == "**" and len(segments) == root.count("/") + 1
-    return _Pattern(root, tuple(segments), is_tree)
+    literal = list(takewhile(lambda segment: "*" not in segment and "?" not in segment, segments))
+    root = "".join(segment + "/" for segment in literal)
+    return _Pattern(root, tuple(segments), is_tree=segments == [*literal, "**"])
 
 
 def _readable(path: str) -> str:

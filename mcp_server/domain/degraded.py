@@ -1,0 +1,52 @@
+"""What may run while PostgreSQL is away: one table.
+
+* `served`     answered from the registry
+* `journaled`  done on the registry, and replayed onto PostgreSQL when it is back
+* `refused`    what one home cannot promise when several share the truth; a home that is alone refuses nothing
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Degraded = Literal["served", "journaled", "refused"]
+
+ACTIONS: dict[str, Degraded] = {
+    "create_project": "refused",
+    "get_project": "served",
+    "list_projects": "served",
+    "update_project": "journaled",
+    "delete_project": "refused",
+    "create_task": "journaled",
+    "get_task": "served",
+    "list_tasks": "served",
+    "update_task": "journaled",
+    "lock_files": "refused",
+    "release_files": "journaled",
+    "renew_locks": "journaled",
+    "check_files": "served",
+    "list_locks": "served",
+    "take_over_locks": "refused",
+    "create_team": "refused",
+    "get_team": "served",
+    "list_teams": "served",
+    "update_team": "journaled",
+    "delete_team": "refused",
+    "add_member": "journaled",
+    "list_members": "served",
+    "update_member": "journaled",
+    "remove_member": "journaled",
+    "create_key": "journaled",
+    "list_keys": "served",
+    "revoke_key": "journaled",
+    "rotate_key": "journaled",
+    "query_audit": "served",
+    "infrastructure_status": "served",
+    "list_conflicts": "served",
+    "resolve_conflict": "refused",
+}
+
+
+def refused(action: str, *, alone: bool) -> bool:
+    """Whether the action must wait for PostgreSQL. An action that the table does not know is refused."""
+    return not alone and ACTIONS.get(action, "refused") == "refused"

@@ -1,0 +1,77 @@
+"""Who may do what: for each action the least role and the scope group. What is not listed, nobody may do.
+
+An action has the name of its tool. A key's scopes narrow its role: empty means every group, otherwise a group or an
+action's own name must be among them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from mcp_server.domain.callers import Caller
+from mcp_server.domain.errors import Forbidden
+from mcp_server.domain.roles import Role, at_least
+
+Group = Literal["projects", "tasks", "locks", "teams", "keys", "audit", "system"]
+
+
+class Grant(NamedTuple):
+    role: Role
+    group: Group
+
+
+GRANTS: dict[str, Grant] = {
+    "create_project": Grant("member", "projects"),
+    "get_project": Grant("viewer", "projects"),
+    "list_projects": Grant("viewer", "projects"),
+    "update_project": Grant("member", "projects"),
+    "delete_project": Grant("admin", "projects"),
+    "create_task": Grant("member", "tasks"),
+    "get_task": Grant("viewer", "tasks"),
+    "list_tasks": Grant("viewer", "tasks"),
+    "update_task": Grant("member", "tasks"),
+    "lock_files": Grant("member", "locks"),
+    "release_files": Grant("member", "locks"),
+    "renew_locks": Grant("member", "locks"),
+    "check_files": Grant("viewer", "locks"),
+    "list_locks": Grant("viewer", "locks"),
+    "take_over_locks": Grant("admin", "locks"),
+    "create_team": Grant("owner", "teams"),
+    "get_team": Grant("viewer", "teams"),
+    "list_teams": Grant("viewer", "teams"),
+    "update_team": Grant("admin", "teams"),
+    "delete_team": Grant("owner", "teams"),
+    "add_member": Grant("admin", "teams"),
+    "list_members": Grant("viewer", "teams"),
+    "update_member": Grant("admin", "teams"),
+    "remove_member": Grant("admin", "teams"),
+    "create_key": Grant("admin", "keys"),
+    "list_keys": Grant("admin", "keys"),
+    "revoke_key": Grant("admin", "keys"),
+    "rotate_key": Grant("admin", "keys"),
+    "query_audit": Grant("admin", "audit"),
+    "infrastructure_status": Grant("viewer", "system"),
+    "list_conflicts": Grant("admin", "system"),
+    "resolve_conflict": Grant("admin", "system"),
+}
+GROUPS: frozenset[str] = frozenset(grant.group for grant in GRANTS.values())
+
+
+def may(caller: Caller, action: str) -> bool:
+    """Whether the caller's role and scopes allow the action; False for an unknown one."""
+    grant = GRANTS.get(action)
+    if grant is None or not at_least(caller.role, grant.role):
+        return False
+    return not caller.scopes or grant.group in caller.scopes or action in caller.scopes
+
+
+def require(caller: Caller, action: str) -> None:
+    """Raise Forbidden, naming the role or scope that is missing, unless the caller may do the action."""
+    if may(caller, action):
+        return
+    grant = GRANTS.get(action)
+    if grant is None:
+        raise Forbidden(f"nobody may call '{action}'")
+    if not at_least(caller.role, grant.role):
+        raise Forbidden(f"'{action}' needs the role {grant.role}; this key has {caller.role}", needs=grant.role)
+    raise Forbidden(f"'{action}' needs the scope '{grant.group}'", needs=grant.group)
