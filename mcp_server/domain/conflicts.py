@@ -1,8 +1,4 @@
-"""What happens when a change made while PostgreSQL was away meets another change of the same record.
-
-`merge` decides by noun. It returns the record to keep, or None when only a person can decide: then both versions are
-kept as a `KeptConflict` and later lines of that record wait behind it.
-"""
+"""A change that could not be merged: both versions, kept until a person decides. What can be merged stands in `merging`."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from mcp_server.domain.records import Moment, Record
 
 
 class KeptConflict(Record):
-    """Both versions of a record that could not be merged. `ours` is the change made while degraded.
+    """Both versions of a record. `ours` is the one made while PostgreSQL was away.
 
     `base`, `ours` and `theirs` are records as JSON values, None where the record did not exist or was deleted.
-    `waiting` are the ids of later lines that wait behind this one.
+    `waiting` are the ids of later lines of that record: their changes are in `ours` too.
     """
 
     noun: ClassVar[str] = "conflicts"

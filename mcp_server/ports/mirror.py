@@ -66,12 +66,16 @@ class Claim:
 
 
 class Outage(Exception):
-    """The primary did not answer, or said that it is going away. `committing`: the connection broke during a commit."""
+    """The primary did not answer, or said that it is going away.
 
-    def __init__(self, reason: str, *, committing: bool = False) -> None:
+    `committing`: the connection broke during a commit. `probed`: a fresh connection was tried, and failed too.
+    """
+
+    def __init__(self, reason: str, *, committing: bool = False, probed: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.committing = committing
+        self.probed = probed
 
 
 class AlreadyApplied(Exception):
@@ -235,6 +239,10 @@ class Mirror(Protocol):
 
     async def pending(self, limit: int) -> Sequence[Line]:
         """The oldest pending lines, in order, with `before` records and audit rows."""
+        ...
+
+    async def dirty(self) -> Sequence[tuple[str, str]]:
+        """(noun, key) of every record that lines changed since the home left the mode primary, settled or not."""
         ...
 
     async def settle(self, line_id: str) -> None:
