@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mcp_server.domain.records import Moment, Record
+from mcp_server.domain.records import Moment, Record, Value
 
 LockMode = Literal["editing", "reviewing"]
 EPOCH = 1_000_000
@@ -37,16 +37,39 @@ class Lock(Record):
         return self.id
 
 
+LOST_KEPT = 50
+
+
+class LostLock(Value):
+    """A lock that ended against its holder's will; the holder's next call is told."""
+
+    lock_id: str
+    holder: str
+    path: str
+    reason: str
+    at: Moment
+
+
 class LockScope(Record):
-    """The row that is held while locks of a project are decided; it keeps the last fence granted."""
+    """The row that is held while locks of a project are decided; it keeps the last fence granted.
+
+    `lost` are the newest locks that their holders have not been told of, at most `LOST_KEPT`.
+    """
 
     noun: ClassVar[str] = "lock_scopes"
     project: str
     fence: int = 0
+    lost: tuple[LostLock, ...] = ()
 
     @property
     def key(self) -> str:
         return self.project
+
+    def with_lost(self, *lost: LostLock) -> LockScope:
+        """The scope with these lost locks noted, the oldest dropped."""
+        known = {one.lock_id for one in self.lost}
+        kept = (*self.lost, *(one for one in lost if one.lock_id not in known))
+        return self.change(lost=kept[-LOST_KEPT:])
 
 
 def next_fence(last: int, epoch: int) -> int:

@@ -115,7 +115,7 @@ def overlapped(ours: Lock, theirs: Lock) -> bool:
 
 def _lock_scopes(before: Record | None, ours: Record | None, theirs: Record | None) -> Decision:
     if isinstance(ours, LockScope) and isinstance(theirs, LockScope):
-        return Write(theirs.merged(ours))
+        return Write(theirs.with_lost(*ours.lost).change(fence=max(ours.fence, theirs.fence)))
     return Leave() if ours is None else Keep("the project was deleted")
 
 
