@@ -1,0 +1,124 @@
+"""What every test can ask for: a PostgreSQL server, a fresh database, a proxy, a state directory.
+
+Long suites run as a sample unless `--soak` is given; `QUAYMASTER_TEST_SEED` sets the seed of both.
+"""
+
+import os
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from hypothesis import settings
+
+from tests.services.postgres import PostgresMissing, PostgresServer
+from tests.services.proxy import TcpProxy
+
+DEFAULT_SEED = 20_261_121
+POSTGRES_FIXTURES = {"postgres", "database_url", "own_postgres", "postgres_proxy"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the long suites whole")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("sample", max_examples=25, deadline=None, derandomize=True)
+    settings.register_profile("soak", max_examples=500, deadline=None, print_blob=True)
+    settings.load_profile("soak" if config.getoption("--soak") else "sample")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"long suites: {'whole' if config.getoption('--soak') else 'sample'}, seed {_seed()}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if POSTGRES_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("postgres")
+        if item.get_closest_marker("soak") and not config.getoption("--soak"):
+            item.add_marker(pytest.mark.skip(reason="runs with --soak (make soak)"))
+
+
+# -- how long, how random ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig: pytest.Config) -> bool:
+    """Whether the long suites run whole."""
+    return bool(pytestconfig.getoption("--soak"))
+
+
+@pytest.fixture
+def rounds(soak: bool) -> Callable[[int, int], int]:
+    """`rounds(sample, whole)`: how often a loop of a long suite goes round."""
+    return lambda sample, whole: whole if soak else sample
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Randomness that comes again: from the seed and the test's name."""
+    return random.Random(f"{_seed()}:{request.node.nodeid}")
+
+
+def _seed() -> int:
+    return int(os.environ.get("QUAYMASTER_TEST_SEED", DEFAULT_SEED))
+
+
+# -- real parts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty state directory, readable by its owner only."""
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server that all tests of a worker share: never to be stopped, killed, frozen or wiped."""
+    yield from _running_server()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for this test alone, running; it may be treated badly."""
+    yield from _running_server()
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer) -> Iterator[str]:
+    """A fresh, empty database on the shared server, as its owner (no superuser)."""
+    name = f"t_{uuid.uuid4().hex}"
+    url = postgres.create_database(name)
+    try:
+        yield url
+    finally:
+        postgres.drop_database(name)
+
+
+@pytest.fixture
+def postgres_proxy(own_postgres: PostgresServer) -> Iterator[TcpProxy]:
+    """A proxy in front of `own_postgres`; reach the server through it with `url_of("quaymaster", port=...)`."""
+    with TcpProxy(own_postgres.port) as proxy:
+        yield proxy
+
+
+def _running_server() -> Iterator[PostgresServer]:
+    try:
+        server = PostgresServer()
+    except PostgresMissing as missing:
+        _do_without(str(missing))
+    with server:
+        yield server
+
+
+def _do_without(reason: str) -> NoReturn:
+    """On a tester's own machine a missing service skips its tests; in CI it fails them."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have every service: {reason}", pytrace=False)
+    pytest.skip(reason)
