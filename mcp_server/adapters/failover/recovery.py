@@ -1,0 +1,121 @@
+"""The way back to PostgreSQL: is it the same one, then the pending lines in order, then the switch."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+import anyio
+
+from mcp_server.adapters import faults
+from mcp_server.adapters.failover.follower import Follower
+from mcp_server.adapters.failover.replay import replay
+from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.records import Record
+from mcp_server.ports.mirror import Facts, Identity, Mirror, Outage, Position, Primary
+from mcp_server.ports.repositories import Repository
+from mcp_server.ports.store import Reading
+
+FEW = 20
+BATCH = 100
+CALLERS_WAIT = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Foreign(QuaymasterError):
+    """The PostgreSQL that answers is not the one that this home mirrored, or an older state of it."""
+
+    code = "UNAVAILABLE"
+    default_next = (
+        "Bring the right PostgreSQL back, or decide which state is the truth: "
+        "'quaymaster registry import' writes the registry into this one."
+    )
+
+
+class Recovery:
+    def __init__(self, primary: Primary, mirror: Mirror, follower: Follower) -> None:
+        self._primary = primary
+        self._mirror = mirror
+        self._follower = follower
+
+    async def recover(self) -> Facts:
+        """Replay and return to the mode primary. Raises Outage, and Foreign when nothing may be replayed."""
+        facts = await self._mirror.refresh()
+        identity = await self._primary.prepare()
+        await self.recognise(facts.position, identity)
+        epoch = await self._primary.raise_epoch(facts.epoch + 1)
+        async with self._mirror.switching():
+            facts = await self._mirror.refresh()
+            if facts.mode == "primary":
+                return facts
+            if facts.mode == "degraded":
+                await self._mirror.set_mode("replaying", epoch=facts.epoch, reason=facts.reason)
+        while (await self._mirror.refresh()).pending > FEW:
+            await self._replay_some(epoch)
+        while True:
+            async with self._mirror.switching():
+                with anyio.move_on_after(CALLERS_WAIT):
+                    return await self._finish(epoch)
+            await anyio.sleep(0.05)
+
+    async def recognise(self, position: Position | None, identity: Identity) -> None:
+        """Raise Foreign unless this is the PostgreSQL that the position speaks of, with all that was mirrored."""
+        if position is None:
+            raise Foreign("this home has no mirror of any PostgreSQL")
+        if identity.installation != position.installation:
+            raise Foreign(
+                f"PostgreSQL answers as installation {identity.installation}, this home mirrors {position.installation}"
+            )
+        if not await self._primary.has(position):
+            raise Foreign("PostgreSQL came back as an older state: it lacks what this home had mirrored")
+
+    async def _finish(self, epoch: int) -> Facts:
+        """Nobody works meanwhile: the last lines, the records as PostgreSQL has them now, and the mode."""
+        while (await self._mirror.refresh()).pending:
+            await self._replay_some(epoch)
+        await self._follower.catch_up()
+        await self._adopt()
+        faults.at("failover.mode.before")
+        facts = await self._mirror.set_mode("primary", epoch=epoch, reason=None)
+        faults.at("failover.mode.after")
+        return facts
+
+    async def _replay_some(self, epoch: int) -> None:
+        for line in await self._mirror.pending(BATCH):
+            faults.at("failover.replay.before")
+            await replay(self._primary, line, epoch=epoch)
+            await self._mirror.settle(line.id)
+            faults.at("failover.replay.settled")
+
+    async def _adopt(self) -> None:
+        dirty = await self._mirror.dirty()
+
+        async def fetch(tx: Reading) -> list[tuple[str, str, Record | None, int]]:
+            found = []
+            for noun, key in dirty:
+                record = await cast("Repository[Record]", getattr(tx, noun)).get(key)
+                found.append((noun, key, record, 0 if record is None else record.rev))
+            return found
+
+        if dirty:
+            await self._mirror.adopt(await self._primary.read(fetch))
+
+    async def audit(self) -> None:
+        """Bring the audit rows of the time without PostgreSQL over, by id. Raises Outage."""
+        while True:
+            rows, mark = await self._mirror.audit_backlog(BATCH)
+            if not rows:
+                return
+            await self._primary.record(rows, {})
+            await self._mirror.audit_settled(mark)
+
+
+async def answers(primary: Primary) -> bool:
+    """Whether the primary answers on a fresh connection."""
+    try:
+        await primary.identify()
+    except Outage as outage:
+        log.debug("PostgreSQL is still away: %s", outage.reason)
+        return False
+    return True
