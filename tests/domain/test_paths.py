@@ -260,6 +260,12 @@ def test_a_pattern_matches_exactly_the_paths_it_stands_for(pattern: str, path: s
     assert matches(pattern, path.removesuffix("/")) == bool(language(pattern).fullmatch(path))
 
 
+def test_a_directory_is_asked_for_with_or_without_its_slash() -> None:
+    assert matches("src/*", "src/lib/")
+    assert matches("src/*", "src/lib")
+    assert not matches("src/*", "src/")
+
+
 @given(FORMS | SMALL, FORMS | SMALL)
 def test_overlap_is_symmetric(a: str, b: str) -> None:
     assert overlap(a, b) == overlap(b, a)
