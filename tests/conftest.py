@@ -13,11 +13,11 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
-from tests.services.postgres import PostgresMissing, PostgresServer
+from tests.services.postgres import PostgresMissing, PostgresServer, end_left_overs
 from tests.services.proxy import TcpProxy
 
 DEFAULT_SEED = 20_261_121
-POSTGRES_FIXTURES = {"postgres", "database_url", "own_postgres", "postgres_proxy"}
+POSTGRES_FIXTURES = {"postgres", "database_url", "own_postgres", "postgres_proxy", "postgres_template"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,13 +81,24 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """The server that all tests of a worker share: never to be stopped, killed, frozen or wiped."""
-    yield from _running_server()
+    end_left_overs()
+    with _new_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[Path]:
+    """The data of a server on which nothing has happened yet: `PostgresServer(template)` begins with them."""
+    with _new_server() as server:
+        server.stop()
+        yield server.snapshot()
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
+def own_postgres(postgres_template: Path) -> Iterator[PostgresServer]:
     """A server for this test alone, running; it may be treated badly."""
-    yield from _running_server()
+    with PostgresServer(postgres_template) as server:
+        yield server
 
 
 @pytest.fixture
@@ -103,18 +114,16 @@ def database_url(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_proxy(own_postgres: PostgresServer) -> Iterator[TcpProxy]:
-    """A proxy in front of `own_postgres`; reach the server through it with `url_of("quaymaster", port=...)`."""
+    """A proxy in front of `own_postgres`; go through it with `url_of("quaymaster", port=...)`."""
     with TcpProxy(own_postgres.port) as proxy:
         yield proxy
 
 
-def _running_server() -> Iterator[PostgresServer]:
+def _new_server() -> PostgresServer:
     try:
-        server = PostgresServer()
+        return PostgresServer()
     except PostgresMissing as missing:
         _do_without(str(missing))
-    with server:
-        yield server
 
 
 def _do_without(reason: str) -> NoReturn:

@@ -5,6 +5,7 @@ it through `asyncio.to_thread`. All waits are bounded and end in TimeoutError.
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from .ports import ReservedPort, is_open
 from .programs import Account, PostgresMissing, bare_environment, find_programs, unprivileged_account
 from .waiting import wait_until
 
-__all__ = ["PostgresMissing", "PostgresServer"]
+__all__ = ["PostgresMissing", "PostgresServer", "end_left_overs"]
 
 # PostgreSQL's processes are killed in tests, the machine is not: what they wrote is in the kernel's hands.
 SERVER_SETTINGS = {
@@ -46,8 +47,12 @@ class PostgresServer:
     A crash must not lose what was committed: `kill` and `start` are the way to see it.
     """
 
-    def __init__(self) -> None:
-        """Finds the programs; PostgresMissing when there are none. Nothing runs before `start`."""
+    def __init__(self, template: Path | None = None) -> None:
+        """Finds the programs; PostgresMissing when there are none. Nothing runs before `start`.
+
+        `template`: a snapshot of another such server to begin with, which is quicker than a new cluster.
+        """
+        self._template = template
         self._base = Path(tempfile.mkdtemp(prefix=f"qm-pg-{os.getpid()}-", dir="/tmp"))
         self._base.chmod(0o755)
         atexit.register(self.close)
@@ -105,11 +110,14 @@ class PostgresServer:
         """Runs the server on its data (made at the first start) and returns when a login works."""
         if self.running:
             return
-        fresh = not self._data.exists()
-        if fresh:
+        if self._data.exists():
+            self._launch()
+        elif self._template is not None:
+            self._copy(self._template, self._data)
+            self._launch()
+        else:
             self._initialise()
-        self._launch()
-        if fresh:
+            self._launch()
             self._provision()
 
     def stop(self) -> None:
@@ -235,7 +243,7 @@ class PostgresServer:
         self._account.run(
             self._programs / "initdb",
             *("--pgdata", self._data, "--username", ADMIN, "--pwfile", secret, "--no-sync"),
-            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"),
         )
 
     def _provision(self) -> None:
@@ -307,6 +315,23 @@ class PostgresServer:
         shutil.copytree(source, target, symlinks=True)
         for path in [target, *target.rglob("*")]:
             self._account.own(path)
+
+
+def end_left_overs() -> None:
+    """Ends the servers, and removes the data, of test runs that were killed before they could do it."""
+    for base in Path("/tmp").glob("qm-pg-*-*"):
+        if base.is_dir() and not psutil.pid_exists(int(base.name.split("-")[2])):
+            _end_left_over(base)
+
+
+def _end_left_over(base: Path) -> None:
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        postmaster = psutil.Process(int((base / "data" / "postmaster.pid").read_text().split()[0]))
+        if str(base / "data") in postmaster.cmdline():
+            postmaster.send_signal(signal.SIGCONT)
+            postmaster.send_signal(signal.SIGQUIT)
+            postmaster.wait(timeout=10)
+    shutil.rmtree(base, ignore_errors=True)
 
 
 class _PausedServer:

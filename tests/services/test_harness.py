@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import psutil
 import pytest
 
 from .ports import ReservedPort, is_open
-from .postgres import PostgresServer
+from .postgres import PostgresServer, end_left_overs
+from .processes import CHECKOUT
 from .programs import Account, PostgresMissing, find_programs
 from .proxy import TcpProxy
 from .waiting import wait_until
@@ -201,6 +204,33 @@ def test_a_closed_server_leaves_no_folder_behind(postgres: PostgresServer) -> No
         assert server.running
         assert len(set(Path("/tmp").glob(f"qm-pg-{os.getpid()}-*")) - before) == 1
     assert set(Path("/tmp").glob(f"qm-pg-{os.getpid()}-*")) == before
+
+
+def test_servers_of_a_killed_test_run_are_ended_by_the_next_one(tmp_path: Path) -> None:
+    script = tmp_path / "killed_run.py"
+    script.write_text(
+        "from tests.services.postgres import PostgresServer\n"
+        "server = PostgresServer()\n"
+        "server.start()\n"
+        "print(server.port, flush=True)\n"
+        "input()\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, script],
+        env={"PYTHONPATH": str(CHECKOUT), "PATH": os.environ["PATH"]},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert run.stdout is not None
+    port = int(run.stdout.readline())
+    run.kill()
+    run.communicate()
+    assert is_open(port)
+
+    end_left_overs()
+
+    assert not is_open(port)
+    assert not list(Path("/tmp").glob(f"qm-pg-{run.pid}-*"))
 
 
 def test_programs_that_are_not_there_are_named_in_the_reason(
