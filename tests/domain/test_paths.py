@@ -7,7 +7,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mcp_server.domain.paths import InvalidPath, PathIndex, matches, normalise, overlap
@@ -119,6 +119,7 @@ ANYTHING = st.text(st.characters(), max_size=40) | st.text("a./*?~:\\e\u0301\u21
 FORMS = ANYTHING.map(lambda path: outcome(path) or "a")
 
 
+@settings(max_examples=500)  # a millisecond each
 @given(ANYTHING)
 @example("./~")
 @example("./C:")
@@ -240,6 +241,7 @@ SMALL = st.tuples(
 ).map(lambda parts: normalise("".join(parts)))
 
 
+@settings(max_examples=500)  # a millisecond each
 @given(SMALL, SMALL)
 def test_overlap_is_what_enumeration_of_all_small_paths_finds(a: str, b: str) -> None:
     in_a, in_b = language(a).fullmatch, language(b).fullmatch
@@ -255,6 +257,7 @@ def test_overlap_inside_a_segment_is_what_enumeration_finds_for_every_pair_of_sh
         assert overlap("x?/" + a, "?y/" + b) == bool(matched[a] & matched[b]), (a, b)
 
 
+@settings(max_examples=500)  # a millisecond each
 @given(SMALL, st.sampled_from(PATHS))
 def test_a_pattern_matches_exactly_the_paths_it_stands_for(pattern: str, path: str) -> None:
     assert matches(pattern, path.removesuffix("/")) == bool(language(pattern).fullmatch(path))
@@ -298,6 +301,7 @@ def test_patterns_made_to_be_slow_are_answered_at_once(a: str, b: str) -> None:
 # -- many at once ---------------------------------------------------------------------------------------
 
 
+@settings(max_examples=500)  # a millisecond each
 @given(st.lists(SMALL | FORMS, max_size=12), SMALL)
 def test_the_index_finds_what_asking_one_by_one_finds_in_the_same_order(held: list[str], wanted: str) -> None:
     found = PathIndex((path, at) for at, path in enumerate(held)).overlapping(wanted)
