@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
+from tests.services.node_tools import NodeMissing, NodeTools, find_node_tools
 from tests.services.postgres import PostgresMissing, PostgresServer, end_left_overs
 from tests.services.proxy import TcpProxy
 
@@ -38,6 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if POSTGRES_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("postgres")
+        if "node_tools" in getattr(item, "fixturenames", ()):
+            item.add_marker("node")
         if item.get_closest_marker("soak") and not config.getoption("--soak"):
             item.add_marker(pytest.mark.skip(reason="runs with --soak (make soak)"))
 
@@ -117,6 +120,15 @@ def postgres_proxy(own_postgres: PostgresServer) -> Iterator[TcpProxy]:
     """A proxy in front of `own_postgres`; go through it with `url_of("quaymaster", port=...)`."""
     with TcpProxy(own_postgres.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def node_tools() -> NodeTools:
+    """The conformance suite and the inspector, as command lines."""
+    try:
+        return find_node_tools()
+    except NodeMissing as missing:
+        _do_without(str(missing))
 
 
 def _new_server() -> PostgresServer:

@@ -1,6 +1,7 @@
 """The harness keeps its own promises, or no fault test means anything."""
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
+from .node_tools import NodeTools
 from .ports import ReservedPort, is_open
 from .postgres import PostgresServer, end_left_overs
 from .processes import CHECKOUT
@@ -330,6 +332,26 @@ async def test_a_trap_can_make_the_network_silent_at_the_commit(
     assert await rows(own_postgres.url) == [7]
     pending.cancel()
     await asyncio.wait([pending])
+
+
+# -- programs of Node.js ---------------------------------------------------------------------------------
+
+
+def test_the_node_programs_answer_with_their_versions(node_tools: NodeTools, tmp_path: Path) -> None:
+    wanted = json.loads((CHECKOUT / "tests/services/node/package.json").read_text())["dependencies"]
+    for command, package in (
+        (node_tools.conformance("--version"), "@modelcontextprotocol/conformance"),
+        (node_tools.inspector("--version"), "@modelcontextprotocol/inspector"),
+    ):
+        answer = subprocess.run(
+            command,
+            env=node_tools.environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert wanted[package] in answer.stdout
 
 
 # -- ports and waiting -----------------------------------------------------------------------------------
