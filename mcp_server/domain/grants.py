@@ -6,10 +6,11 @@ action's own name must be among them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from mcp_server.domain.callers import Caller
-from mcp_server.domain.errors import Forbidden
+from mcp_server.domain.errors import Forbidden, Invalid
 from mcp_server.domain.roles import Role, at_least
 
 Group = Literal["projects", "tasks", "locks", "teams", "keys", "audit", "system"]
@@ -75,3 +76,25 @@ def require(caller: Caller, action: str) -> None:
     if not at_least(caller.role, grant.role):
         raise Forbidden(f"'{action}' needs the role {grant.role}; this key has {caller.role}", needs=grant.role)
     raise Forbidden(f"'{action}' needs the scope '{grant.group}'", needs=grant.group)
+
+
+def known_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """The scopes once each, in order. Raises Invalid for a name that is neither a group nor an action."""
+    if any(scope not in GROUPS and scope not in GRANTS for scope in scopes):
+        raise Invalid.field("scopes", f"each one of {', '.join(sorted(GROUPS))}, or the name of a tool")
+    return tuple(sorted(set(scopes)))
+
+
+def require_within(caller: Caller, role: Role, scopes: Sequence[str] = ()) -> None:
+    """Raise Forbidden when whoever has this role and these scopes could do what the caller may not.
+
+    `scopes` are those of a key (empty: all that the role may do).
+    """
+    if not at_least(caller.role, role):
+        raise Forbidden(f"the role {role} is above the role {caller.role} of this key", needs=role)
+    if caller.scopes and not (scopes and all(_covers(caller.scopes, scope) for scope in scopes)):
+        raise Forbidden("this key is limited to its scopes, and what it names is not", scopes=list(caller.scopes))
+
+
+def _covers(scopes: Sequence[str], scope: str) -> bool:
+    return scope in scopes or (scope in GRANTS and GRANTS[scope].group in scopes)

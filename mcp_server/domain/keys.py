@@ -7,6 +7,7 @@ first 20 characters are kept. The role of a caller comes from the stored record,
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import ClassVar
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from mcp_server.domain.roles import Role
 
 RANDOM_CHARACTERS = 24
 PREFIX_CHARACTERS = 20
+FORM = re.compile(r"[a-z][a-z0-9]{0,7}_[a-z0-9-]{1,8}_(?:owner|admin|member|viewer)_[A-Za-z0-9_-]{24}")
 
 
 class ApiKey(Record):
@@ -53,3 +55,13 @@ def key_text(prefix: str, team_id: str, role: Role, random: str) -> str:
 def digest(text: str) -> str:
     """What is stored of a key's text: its SHA-256 in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def well_formed(text: str) -> bool:
+    """Whether the text can be a key at all; says nothing about whether it is one."""
+    return len(text) <= 64 and FORM.fullmatch(text) is not None
+
+
+def stored_form(text: str) -> dict[str, str]:
+    """The two fields of a record that come from the key's text."""
+    return {"key_hash": digest(text), "key_prefix": text[:PREFIX_CHARACTERS]}

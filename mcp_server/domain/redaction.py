@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,36 +10,58 @@ from typing import Any
 HIDDEN = "[redacted]"
 MAX_TEXT = 500
 MAX_ITEMS = 50
+MAX_DEPTH = 8
+_MAX_SCAN = 4000
 
 _NAME = re.compile(
-    r"pass(word|wd|phrase)?|secret|token|credential|authori[sz]ation|api_?key|private_?key|access_?key|(^|_)key$|(^|_)url$|webhook|slack|discord"
-    r"|values?$|variables?$|content$|^sql$|^parameters$",
+    r"pass(word|wd|phrase)?|pwd$|secret|token|credential|authori[sz]ation|cookie"
+    r"|api_?key|private_?key|access_?key|key_?hash|(^|_)key$"
+    r"|(^|_)ur[li]$|dsn$|webhook|slack|discord"
+    r"|values?$|variables?$|^env(_?data)?$|content$|^sql$|^parameters$",
     re.IGNORECASE,
 )
 _FORMS = (
-    re.compile(r"[a-z0-9]+_[a-z0-9-]{1,8}_(?:owner|admin|member|viewer)_[A-Za-z0-9_-]{16,}"),
-    re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
+    re.compile(r"(?<![a-z0-9])[a-z0-9]{1,16}_[a-z0-9-]{1,8}_(?:owner|admin|member|viewer)_[A-Za-z0-9_-]{16,}"),
+    re.compile(r"(?<=://)[^\s/@:]{0,256}:\S+(?=@)"),
     re.compile(r"(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"https?://(?:hooks\.slack\.com|discord(?:app)?\.com/api/webhooks)/\S+"),
+    re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"),
+)
+_NAMED = re.compile(
+    r"""((?:password|passwd|pwd|secret|token|api[_-]?key)["']?\s{0,8}[=:]\s{0,8})(?:"[^"]*"|'[^']*'|[^\s,;&}]+)""",
+    re.IGNORECASE,
 )
 
 
-def redacted(value: Any, name: str = "") -> Any:
+def redacted(value: Any, name: str = "", depth: int = 0) -> Any:
     """A JSON value with everything hidden that is secret by its name or its form; long text and lists are cut."""
     if name and _NAME.search(name) and value not in (None, "", (), [], {}):
         return HIDDEN
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)) and depth >= MAX_DEPTH:
+        return "…"
     if isinstance(value, Mapping):
-        return {str(key)[:100]: redacted(item, str(key)) for key, item in list(value.items())[:MAX_ITEMS]}
+        return {
+            redacted_text(str(key))[:100]: redacted(item, str(key), depth + 1)
+            for key, item in list(value.items())[:MAX_ITEMS]
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [redacted(item) for item in list(value)[:MAX_ITEMS]]
-    if value is None or isinstance(value, (bool, int, float)):
+        return [redacted(item, depth=depth + 1) for item in list(value)[:MAX_ITEMS]]
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return redacted_text(str(value))
 
 
 def redacted_text(text: str) -> str:
-    """The text with keys, passwords in addresses, bearer tokens and webhook addresses hidden, at most 500 characters."""
+    """The text with keys, passwords in addresses, bearer tokens and webhook addresses hidden, at most 500 characters.
+
+    Every store can keep it: no NUL, no half of a surrogate pair.
+    """
+    scanned = text[:_MAX_SCAN]
+    if len(text) > _MAX_SCAN:
+        # A secret that was cut in two has no form any more.
+        scanned = scanned[: max(scanned.rfind(space) for space in " \t\n") + 1]
+    scanned = _NAMED.sub(rf"\g<1>{HIDDEN}", scanned)
     for form in _FORMS:
-        text = form.sub(HIDDEN, text)
-    text = text.replace("\x00", "")
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+        scanned = form.sub(HIDDEN, scanned)
+    scanned = scanned.replace("\x00", "").encode("utf-8", "replace").decode()
+    return scanned if len(scanned) <= MAX_TEXT and len(text) <= _MAX_SCAN else scanned[:MAX_TEXT] + "…"

@@ -18,7 +18,7 @@ from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, RateLimited
 from mcp_server.domain.idempotency import KEEP_SECONDS, Remembered, arguments_digest, derived_id, remembered_id
-from mcp_server.domain.redaction import redacted
+from mcp_server.domain.redaction import redacted, redacted_text
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.ports.cache import Cache
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
@@ -50,7 +50,8 @@ class Call:
     def new_id(self, kind: str) -> str:
         """The id of what this call makes: derived from the idempotency key where there is one, else drawn."""
         if self.idempotency_key is not None:
-            return derived_id(kind, self.caller.team_id, self.action, self.idempotency_key)
+            scope = f"{self.caller.id}/{self.idempotency_key}"
+            return derived_id(kind, self.caller.team_id, self.action, scope)
         return f"{kind}-{secrets.token_hex(10)}"
 
 
@@ -74,6 +75,9 @@ class Calls:
             raise
         except Exception as error:
             self._trail.add(self._row(call, f"INTERNAL: {type(error).__name__}"), used=call.caller.key_id)
+            raise
+        except BaseException:
+            self._trail.add(self._row(call, "CANCELLED: the caller went away, or the server stops"))
             raise
         if not call.recorded:
             self._trail.add(self._row(call, None), used=call.caller.key_id)
@@ -116,9 +120,10 @@ class Calls:
                     next="Use a new idempotency_key for a different call.",
                 )
             if standing.result is not None:
-                return kind.model_validate(standing.result)
+                return _repeated(kind, standing.result)
+        mine = standing or await tx.idempotency.hold(first.id)
         result = await fn(tx)
-        record = first.change(rev=1 if standing is None else standing.rev)
+        record = first.change(rev=0 if mine is None else mine.rev)
         if isinstance(result, PlanResult) and result.status == "planned":
             await tx.idempotency.remove(record)
         else:
@@ -153,14 +158,22 @@ class Calls:
             success=error is None,
             duration=round((time.monotonic() - call.started) * 1000),
             ip=caller.address and caller.address[:45],
-            user_agent=caller.user_agent and caller.user_agent[:500],
-            error=error,
+            user_agent=caller.user_agent and redacted_text(caller.user_agent),
+            error=error and redacted_text(error),
         )
 
 
 def kind_secrets(kind: type[Result]) -> set[str]:
     """Fields of a result that are never stored: a repeated call returns them empty."""
     return {name for name, info in kind.model_fields.items() if (info.json_schema_extra or {}) == {"secret": True}}
+
+
+def _repeated(kind: type[R], stored: Mapping[str, Any]) -> R:
+    result = kind.model_validate(stored)
+    if not kind_secrets(kind):
+        return result
+    note = "This repeats the answer to an earlier call; its secret was shown then and is kept nowhere."
+    return result.change(notices=(*result.notices, note))
 
 
 def _remembered(call: Call, now: datetime) -> Remembered:

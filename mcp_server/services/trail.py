@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Trail:
-    """`dropped` counts rows that were lost because the store could not keep up."""
+    """`dropped` counts rows that were lost because the store could not keep up; `failing` is why they wait now."""
 
     def __init__(self, store: Store, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._store = store
@@ -32,6 +32,12 @@ class Trail:
         self._rows: deque[AuditRow] = deque()
         self._used: dict[str, datetime] = {}
         self.dropped = 0
+        self.failing: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are queued."""
+        return len(self._rows)
 
     def now(self) -> datetime:
         return self._clock()
@@ -50,20 +56,36 @@ class Trail:
         try:
             while True:
                 await anyio.sleep(PAUSE)
-                await self.flush()
+                await self._try()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self.flush()
 
+    async def _try(self) -> None:
+        """A fault that nobody foresaw must not end the writing of audit rows."""
+        try:
+            await self.flush()
+        except Exception as error:
+            self.failing = type(error).__name__
+            log.exception("audit rows wait")
+
     async def flush(self) -> None:
-        """Write everything queued; on a failing store the rows stay queued."""
+        """Write everything queued. On a failing store, or when cancelled, the rows stay queued: writing one twice is harmless."""
         while self._rows or self._used:
             rows = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
             used, self._used = self._used, {}
             try:
                 await self._store.record(rows, used)
             except QuaymasterError as error:
-                self._rows.extendleft(reversed(rows))
-                self._used = used | self._used
+                self._again(rows, used)
+                self.failing = error.message
                 log.warning("audit rows wait: %s", error.message)
                 return
+            except BaseException:
+                self._again(rows, used)
+                raise
+            self.failing = None
+
+    def _again(self, rows: list[AuditRow], used: dict[str, datetime]) -> None:
+        self._rows.extendleft(reversed(rows))
+        self._used = used | self._used

@@ -1,0 +1,303 @@
+"""Projects of a team: made, shown, changed and deleted with all that belongs to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+import anyio.to_thread
+
+from mcp_server.domain.callers import Caller
+from mcp_server.domain.deployments import Deployment
+from mcp_server.domain.domains import DomainName
+from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
+from mcp_server.domain.errors import Conflict, Invalid, QuotaExceeded
+from mcp_server.domain.locks import Lock, LockScope
+from mcp_server.domain.pages import DEFAULT_LIMIT
+from mcp_server.domain.projects import Project, ProjectType, normalise_name, placed
+from mcp_server.domain.records import Moment, Record, Value
+from mcp_server.domain.results import PlanResult, Result
+from mcp_server.domain.slots import SlotPair
+from mcp_server.domain.tasks import Task
+from mcp_server.domain.teams import EnvironmentName
+from mcp_server.domain.validation import changed, checked
+from mcp_server.ports.store import Reading, Transaction
+from mcp_server.services.access import project_of, team_of
+from mcp_server.services.calls import Call, Calls
+from mcp_server.services.pages import every, page_size
+from mcp_server.services.plans import draw_token, gate
+
+NAMED = 10
+"""A plan names this many things of each kind and counts the rest."""
+
+
+class ProjectView(Result):
+    """`path` is where the project lies on this host; `database` the name of its database."""
+
+    name: str
+    type: ProjectType
+    description: str = ""
+    path: str | None = None
+    database: str | None = None
+    created_at: Moment
+    updated_at: Moment
+
+
+class ProjectItem(Value):
+    name: str
+    type: ProjectType
+    description: str = ""
+    updated_at: Moment
+
+
+class ProjectList(Result):
+    items: tuple[ProjectItem, ...]
+    cursor: str | None = None
+
+
+class Projects:
+    """`roots` are the directories in which a project's path may lie; `quota` is the most projects of a team."""
+
+    def __init__(self, calls: Calls, *, roots: Sequence[str] = (), quota: int = 200) -> None:
+        self._calls = calls
+        self._roots = tuple(roots)
+        self._quota = quota
+
+    async def create(
+        self,
+        call: Call,
+        *,
+        name: str,
+        type: ProjectType = "nextjs",  # noqa: A002 - the tool's argument has this name
+        description: str = "",
+        path: str | None = None,
+        database: str = "none",
+    ) -> ProjectView:
+        """Make a project. Names are lower case with hyphens, and unique over all teams.
+
+        Raises Invalid, Conflict when the name is taken, and QuotaExceeded.
+        """
+        if database != "none":
+            raise Invalid(
+                "database: only 'none' is possible on this server, which has no toolset 'databases' yet",
+                next="Create the project with database='none'; databases arrive with the toolset 'databases'.",
+                fields={"database": "none"},
+            )
+        key = normalise_name(name)
+        call.about("projects", key)
+        place = await self._place(call.caller, path)
+        uid = call.new_id("p")
+
+        async def transaction(tx: Transaction) -> ProjectView:
+            await team_of(tx, call.caller, hold=True)
+            if await tx.projects.get(key) is not None:
+                raise Conflict(f"the name '{key}' is taken", next="Choose another name; names are unique over all teams.")
+            if await tx.projects.count_of_team(call.caller.team_id) >= self._quota:
+                raise QuotaExceeded(f"the team has {self._quota} projects, the most it may have")
+            now = await tx.now()
+            project = checked(
+                Project,
+                {
+                    "name": key,
+                    "uid": uid,
+                    "team_id": call.caller.team_id,
+                    "description": description,
+                    "type": type,
+                    "path": place,
+                    "created_at": now,
+                    "updated_at": now,
+                },
+            )
+            return _view(await tx.projects.add(project))
+
+        return await self._calls.write(call, transaction, ProjectView)
+
+    async def get(self, call: Call, *, name: str) -> ProjectView:
+        """One project of the caller's team."""
+        call.about("projects", normalise_name(name))
+
+        async def reading(tx: Reading) -> ProjectView:
+            return _view(await project_of(tx, call.caller, name))
+
+        return await self._calls.read(reading)
+
+    async def list(self, call: Call, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> ProjectList:
+        """The projects of the caller's team by name."""
+        size = page_size(limit)
+
+        async def reading(tx: Reading) -> ProjectList:
+            page = await tx.projects.of_team(call.caller.team_id, limit=size, after=cursor)
+            return ProjectList(items=tuple(_item(project) for project in page.items), cursor=page.cursor)
+
+        return await self._calls.read(reading)
+
+    async def update(
+        self,
+        call: Call,
+        *,
+        name: str,
+        description: str | None = None,
+        type: ProjectType | None = None,  # noqa: A002 - the tool's argument has this name
+        path: str | None = None,
+    ) -> ProjectView:
+        """Change what is given; None leaves a field as it is, and an empty path takes the path away."""
+        call.about("projects", normalise_name(name))
+        fields: dict[str, Any] = {"description": description, "type": type}
+        fields = {field: value for field, value in fields.items() if value is not None}
+        if path is not None:
+            fields["path"] = await self._place(call.caller, path or None)
+
+        async def transaction(tx: Transaction) -> ProjectView:
+            project = await project_of(tx, call.caller, name, hold=True)
+            after = changed(project, fields)
+            if after == project:
+                return _view(project)
+            return _view(await tx.projects.save(after.change(updated_at=await tx.now())))
+
+        return await self._calls.write(call, transaction, ProjectView)
+
+    async def delete(self, call: Call, *, name: str) -> PlanResult:
+        """Delete a project and everything that belongs to it: first the plan, then, with its token, exactly that.
+
+        Nothing on disk is touched. Raises PlanStale when anything that the plan names has changed.
+        """
+        key = normalise_name(name)
+        call.about("projects", key)
+        token = draw_token()
+
+        async def transaction(tx: Transaction) -> PlanResult:
+            project = await project_of(tx, call.caller, name, hold=True)
+            belongings = await _belongings(tx, key)
+            effects = (f"the project '{key}' is deleted", *belongings.effects())
+            planned = await gate(
+                tx,
+                call,
+                token,
+                target={"project": key, "uid": project.uid},
+                holds=(project, *belongings.decisive()),
+                effects=effects,
+            )
+            if planned is not None:
+                return planned
+            await belongings.remove(tx)
+            await tx.projects.remove(project)
+            return PlanResult(status="done", message=f"The project '{key}' is deleted.", effects=effects)
+
+        return await self._calls.write(call, transaction, PlanResult)
+
+    async def _place(self, caller: Caller, path: str | None) -> str | None:
+        """The path as it is on disk, links followed. Decided before the disk is asked, and again after it answered."""
+        if path is None:
+            return None
+        roots = tuple([await _real(root) for root in self._roots])
+        place = placed(path, (*self._roots, *roots), caller.transport)
+        return placed(await _real(place), roots, caller.transport)
+
+
+async def _real(path: str) -> str:
+    return await anyio.to_thread.run_sync(os.path.realpath, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Belongings:
+    """What goes with a project, read after the project and its lock scope were held."""
+
+    scope: LockScope | None
+    locks: Sequence[Lock]
+    tasks: Sequence[Task]
+    slots: Sequence[SlotPair]
+    deployments: Sequence[Deployment]
+    domains: Sequence[DomainName]
+    environments: Sequence[ProjectEnvironment]
+    versions: Sequence[EnvironmentVersion]
+
+    def decisive(self) -> tuple[Record, ...]:
+        """The records whose change makes a plan stale. A version is never changed, and moves its environment."""
+        held: tuple[Record, ...] = () if self.scope is None else (self.scope,)
+        return (
+            *held,
+            *self.locks,
+            *self.tasks,
+            *self.slots,
+            *self.deployments,
+            *self.domains,
+            *self.environments,
+        )
+
+    def effects(self) -> list[str]:
+        named = [
+            _lost("file lock", [lock.path for lock in self.locks]),
+            _lost("task", [task.title for task in self.tasks]),
+            _lost("slot pair", [f"{pair.environment} (active: {pair.active_slot})" for pair in self.slots]),
+            _lost("deployment", [deployment.id for deployment in self.deployments]),
+            _lost("domain", [domain.domain for domain in self.domains]),
+            _lost("environment", [one.environment for one in self.environments]),
+            _lost("environment version", [f"{one.environment} {one.version}" for one in self.versions]),
+        ]
+        return [line for line in named if line is not None]
+
+    async def remove(self, tx: Transaction) -> None:
+        """Children before what they refer to."""
+        for lock in self.locks:
+            await tx.locks.remove(lock)
+        if self.scope is not None:
+            await tx.lock_scopes.remove(self.scope)
+        for task in self.tasks:
+            await tx.tasks.remove(task)
+        for version in self.versions:
+            await tx.environment_versions.remove(version)
+        for environment in self.environments:
+            await tx.environments.remove(environment)
+        for domain in self.domains:
+            await tx.domains.remove(domain)
+        for deployment in self.deployments:
+            await tx.deployments.remove(deployment)
+        for pair in self.slots:
+            await tx.slots.remove(pair)
+
+
+async def _belongings(tx: Transaction, project: str) -> _Belongings:
+    scope = await tx.lock_scopes.hold(project)
+    versions: list[EnvironmentVersion] = []
+    for environment in get_args(EnvironmentName):
+        versions += await every(partial(tx.environment_versions.of_environment, project, environment))
+    return _Belongings(
+        scope=scope,
+        locks=await tx.locks.of_project(project),
+        tasks=await every(partial(tx.tasks.of_project, project)),
+        slots=await tx.slots.of_project(project),
+        deployments=await every(partial(tx.deployments.of_project, project)),
+        domains=await every(partial(tx.domains.of_project, project)),
+        environments=await tx.environments.of_project(project),
+        versions=versions,
+    )
+
+
+def _lost(kind: str, names: Sequence[str]) -> str | None:
+    """One line of a plan: how many of a kind, the first of them by name."""
+    if not names:
+        return None
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    shown = ", ".join(name[:80] for name in names[:NAMED])
+    return f"{len(names)} {kind}{'' if len(names) == 1 else 's'} deleted: {shown}{rest}"
+
+
+def _view(project: Project) -> ProjectView:
+    return ProjectView(
+        name=project.name,
+        type=project.type,
+        description=project.description,
+        path=project.path,
+        database=project.database_name,
+        created_at=project.created_at,
+        updated_at=project.updated_at,
+    )
+
+
+def _item(project: Project) -> ProjectItem:
+    return ProjectItem(
+        name=project.name, type=project.type, description=project.description[:200], updated_at=project.updated_at
+    )
