@@ -245,7 +245,9 @@ class Keys:
     async def _require_room(self, tx: Reading, team_id: str) -> None:
         keys = await every(partial(tx.keys.of_team, team_id))
         if sum(key.revoked_at is None for key in keys) >= self._quota:
-            raise QuotaExceeded(f"the team has {self._quota} keys, the most it may have", next="Revoke one first.")
+            raise QuotaExceeded(
+                f"the team has {self._quota} keys, the most it may have", next="Revoke one first."
+            )
 
     async def _require_other_owner(self, tx: Reading, caller: Caller, key: ApiKey, now: datetime) -> None:
         if key.role != "owner" or not key.good_at(now) or caller.transport == "cli":

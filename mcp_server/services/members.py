@@ -53,7 +53,9 @@ class Members:
         self._calls = calls
         self._quota = quota
 
-    async def add(self, call: Call, *, email: str, name: str | None = None, role: Role = "member") -> MemberView:
+    async def add(
+        self, call: Call, *, email: str, name: str | None = None, role: Role = "member"
+    ) -> MemberView:
         """Make somebody a member. Raises Forbidden, Conflict when the address is one already, and QuotaExceeded."""
         _require_role(call.caller, role)
         member_id = call.new_id("m")

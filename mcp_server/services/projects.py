@@ -94,7 +94,9 @@ class Projects:
         async def transaction(tx: Transaction) -> ProjectView:
             await team_of(tx, call.caller, hold=True)
             if await tx.projects.get(key) is not None:
-                raise Conflict(f"the name '{key}' is taken", next="Choose another name; names are unique over all teams.")
+                raise Conflict(
+                    f"the name '{key}' is taken", next="Choose another name; names are unique over all teams."
+                )
             if await tx.projects.count_of_team(call.caller.team_id) >= self._quota:
                 raise QuotaExceeded(f"the team has {self._quota} projects, the most it may have")
             now = await tx.now()
@@ -299,5 +301,8 @@ def _view(project: Project) -> ProjectView:
 
 def _item(project: Project) -> ProjectItem:
     return ProjectItem(
-        name=project.name, type=project.type, description=project.description[:200], updated_at=project.updated_at
+        name=project.name,
+        type=project.type,
+        description=project.description[:200],
+        updated_at=project.updated_at,
     )

@@ -223,7 +223,9 @@ def _merged(settings: TeamSettings, patch: Mapping[str, Any]) -> TeamSettings:
     merged = checked(TeamSettings, _laid_over(settings.model_dump(), patch))
     for channel, address in merged.notifications.model_dump().items():
         if address is not None and not _is_webhook(address):
-            raise Invalid.field(f"settings.notifications.{channel}", "an https:// address of at most 500 characters")
+            raise Invalid.field(
+                f"settings.notifications.{channel}", "an https:// address of at most 500 characters"
+            )
     return merged
 
 
@@ -241,7 +243,11 @@ def _laid_over(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
     for name, value in patch.items():
         below = base.get(name)
         if isinstance(below, Mapping):
-            merged[name] = _laid_over(below, value) if isinstance(value, Mapping) else (below if value is None else value)
+            merged[name] = (
+                _laid_over(below, value)
+                if isinstance(value, Mapping)
+                else (below if value is None else value)
+            )
         else:
             merged[name] = value
     return merged
