@@ -218,7 +218,7 @@ def _again(lock: Lock, terms: Terms, fence: int | None, now: Moment) -> Lock:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """`live` and `ended` locks; the `scope` without what the holder is `told` now, with what others will be."""
+    """`live` and `ended` locks; the `scope` without what its holder is `told`, with what others will be."""
 
     scope: LockScope
     live: tuple[Lock, ...]
@@ -232,7 +232,7 @@ def sweep(scope: LockScope, locks: Iterable[Lock], holder: str | None, now: Mome
     live = tuple(lock for lock in locks if lock.live_at(now))
     ended = tuple(lock for lock in locks if not lock.live_at(now))
     lost = tuple(
-        lock.lost(f"its lease ended at {_clock(lock.expires_at)}", lock.expires_at) for lock in ended
+        lock.lost(f"the lease ended at {_clock(lock.expires_at)}", lock.expires_at) for lock in ended
     )
     noted = scope.with_lost(*(one for one in lost if one.holder != holder)) if lost else scope
     waiting = tuple(one for one in noted.lost if one.holder == holder)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mcp_server.domain.errors import Conflict, Invalid, QuotaExceeded
 from mcp_server.domain.records import Moment, Record, Value
+from mcp_server.domain.validation import changed, checked
 
 TaskStatus = Literal["draft", "in-progress", "review", "done", "deployed", "cancelled"]
 Priority = Literal["low", "medium", "high", "critical"]
@@ -75,27 +76,23 @@ def noted(task: Task, text: str, author: str, now: Moment) -> Task:
     """The task with one more progress note, the newest last. Raises QuotaExceeded when it has `MAX_NOTES`."""
     if len(task.progress_notes) >= MAX_NOTES:
         raise QuotaExceeded(f"a task keeps {MAX_NOTES} notes", next="Go on in a new task.")
-    note = {"date": now, "note": text, "author": author[:255]}
-    return edited(task, {"progress_notes": (*task.progress_notes, note)}, now)
+    note = checked(Note, {"date": now, "note": text, "author": author[:255]})
+    return task.change(progress_notes=(*task.progress_notes, note), updated_at=now)
+
+
+def drafted(fields: Mapping[str, Any]) -> Task:
+    """A task of these fields. Raises Invalid naming the fields that break a rule, and the rule."""
+    _check_areas(fields)
+    return checked(Task, fields)
 
 
 def edited(task: Task, fields: Mapping[str, Any], now: Moment) -> Task:
-    """The task with these fields replaced; no fields is no change. Raises Invalid with field and rule."""
-    return checked({**dict(task), **fields, "updated_at": now}) if fields else task
+    """The task with these fields replaced; no fields is no change. Raises Invalid like `drafted`."""
+    _check_areas(fields)
+    return changed(task, {**fields, "updated_at": now}) if fields else task
 
 
-def checked(fields: Mapping[str, Any]) -> Task:
-    """A task of these fields. Raises Invalid naming the first field that breaks a rule, and the rule."""
-    if len(fields.get("affected_areas", ())) > MAX_AREAS:
-        raise Invalid.field("affected_areas", f"at most {MAX_AREAS}")
-    if any(not 1 <= len(area) <= 200 for area in fields.get("affected_areas", ())):
-        raise Invalid.field("affected_areas", "1-200 characters each")
-    try:
-        return Task.model_validate(fields)
-    except ValidationError as error:
-        found = error.errors(include_input=False, include_context=False, include_url=False)[0]
-        raise Invalid.field(_argument(found["loc"]), found["msg"]) from error
-
-
-def _argument(where: tuple[int | str, ...]) -> str:
-    return "note" if where[0] == "progress_notes" else str(where[0])
+def _check_areas(fields: Mapping[str, Any]) -> None:
+    areas = fields.get("affected_areas", ())
+    if len(areas) > MAX_AREAS or any(not 1 <= len(area) <= 200 for area in areas):
+        raise Invalid.field("affected_areas", f"at most {MAX_AREAS}, each of 1-200 characters")

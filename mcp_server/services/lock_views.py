@@ -137,7 +137,7 @@ async def locked(tx: Reading, clashes: Sequence[Clash]) -> Locked:
     until = first.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     more = f", and {len(clashes) - 1} more" if len(clashes) > 1 else ""
     return Locked(
-        f"nothing was locked: '{first.path}' meets {first.holder}, {first.mode} '{first.held}' until {until}{more}",
+        f"not locked: '{first.path}' meets {first.holder} {first.mode} '{first.held}' until {until}{more}",
         conflicts=[view.model_dump(mode="json", exclude_none=True) for view in views],
         conflict_count=len(clashes),
     )

@@ -22,7 +22,7 @@ from mcp_server.domain.locks import (
     lost_notices,
     sweep,
 )
-from mcp_server.domain.pages import DEFAULT_LIMIT, MAX_LIMIT, decode_cursor, page_of
+from mcp_server.domain.pages import DEFAULT_LIMIT, decode_cursor, page_of
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Moment
 from mcp_server.ports.store import Reading, Transaction
@@ -51,6 +51,7 @@ from mcp_server.services.lock_views import (
     locks_result,
     take_over_effects,
 )
+from mcp_server.services.pages import page_size
 
 MAX_WAIT = 45
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -208,8 +209,7 @@ class Locks:
         self, call: Call, project: str, limit: int = DEFAULT_LIMIT, cursor: str | None = None
     ) -> LockList:
         """The locks whose lease runs, by path and then id."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise Invalid.field("limit", f"1-{MAX_LIMIT}")
+        size = page_size(limit)
         after = decode_cursor(cursor, 2)
         call.about("locks", project)
 
@@ -218,8 +218,8 @@ class Locks:
             swept, _ = await _seen(tx, found, None)
             rest = [lock for lock in swept.live if after is None or (lock.path, lock.id) > after]
             rest.sort(key=lambda lock: (lock.path, lock.id))
-            last = rest[limit - 1] if len(rest) > limit else None
-            page = page_of(rest[: limit + 1], limit, None if last is None else (last.path, last.id))
+            last = rest[size - 1] if len(rest) > size else None
+            page = page_of(rest[: size + 1], size, None if last is None else (last.path, last.id))
             return LockList(locks=tuple(held_lock_view(lock) for lock in page.items), cursor=page.cursor)
 
         return await self._calls.read(look)

@@ -8,7 +8,7 @@ from typing import Any
 from mcp_server.domain.callers import Caller, holder_of
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.locks import canonical_paths
-from mcp_server.domain.pages import DEFAULT_LIMIT, MAX_LIMIT
+from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.records import Moment, Value
 from mcp_server.domain.results import Result
 from mcp_server.domain.tasks import (
@@ -18,7 +18,7 @@ from mcp_server.domain.tasks import (
     Priority,
     Task,
     TaskStatus,
-    checked,
+    drafted,
     edited,
     moved,
     noted,
@@ -27,6 +27,7 @@ from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of, task_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.lock_board import beat, held_board, release_task
+from mcp_server.services.pages import page_size
 
 SHOWN_NOTES = 10
 
@@ -92,7 +93,7 @@ class Tasks:
         async def create(tx: Transaction) -> TaskView:
             found = await project_of(tx, call.caller, project)
             now = await tx.now()
-            task = checked(
+            task = drafted(
                 {
                     "id": task_id,
                     "team_id": found.team_id,
@@ -138,15 +139,14 @@ class Tasks:
         cursor: str | None = None,
     ) -> TaskList:
         """The newest first. `status`: one, or any of several."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise Invalid.field("limit", f"1-{MAX_LIMIT}")
+        size = page_size(limit)
         statuses = (status,) if isinstance(status, str) else status or None
         call.about("projects", project)
 
         async def look(tx: Reading) -> TaskList:
             found = await project_of(tx, call.caller, project)
             page = await tx.tasks.of_project(
-                found.name, statuses=statuses, author=author, limit=limit, after=cursor
+                found.name, statuses=statuses, author=author, limit=size, after=cursor
             )
             return TaskList(tasks=tuple(_line(task) for task in page.items), cursor=page.cursor)
 
