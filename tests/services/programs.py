@@ -110,10 +110,15 @@ def _runs(folder: Path, account: Account) -> bool:
 
 
 def _readable_copy(folder: Path, copies: Path) -> Path:
-    copy = copies / "postgres-programs"
+    """The installation around the folder, and the libraries that a wheel keeps beside its package."""
+    installation, package = folder.parent, folder.parents[1]
+    copy = copies / "programs"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder.parent, copy, symlinks=True)
+    shutil.copytree(installation, copy / package.name / installation.name, symlinks=True)
+    libraries = package.parent / f"{package.name}.libs"
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy / libraries.name, symlinks=True)
     for path in [copy, *copy.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-    return copy / folder.name
+    return copy / package.name / installation.name / folder.name
