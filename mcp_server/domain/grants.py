@@ -1,7 +1,7 @@
 """Who may do what: for each action the least role and the scope group. What is not listed, nobody may do.
 
-An action has the name of its tool. A key's scopes narrow its role: empty means every group, otherwise a group or an
-action's own name must be among them.
+An action has the name of its tool. A key's scopes narrow its role: empty means every group, otherwise a group
+or an action's own name must be among them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def require(caller: Caller, action: str) -> None:
     if grant is None:
         raise Forbidden(f"nobody may call '{action}'")
     if not at_least(caller.role, grant.role):
-        raise Forbidden(f"'{action}' needs the role {grant.role}; this key has {caller.role}", needs=grant.role)
+        raise Forbidden(
+            f"'{action}' needs the role {grant.role}; this key has {caller.role}", needs=grant.role
+        )
     raise Forbidden(f"'{action}' needs the scope '{grant.group}'", needs=grant.group)
 
 
@@ -93,7 +95,9 @@ def require_within(caller: Caller, role: Role, scopes: Sequence[str] = ()) -> No
     if not at_least(caller.role, role):
         raise Forbidden(f"the role {role} is above the role {caller.role} of this key", needs=role)
     if caller.scopes and not (scopes and all(_covers(caller.scopes, scope) for scope in scopes)):
-        raise Forbidden("this key is limited to its scopes, and what it names is not", scopes=list(caller.scopes))
+        raise Forbidden(
+            "this key is limited to its scopes, and what it names is not", scopes=list(caller.scopes)
+        )
 
 
 def _covers(scopes: Sequence[str], scope: str) -> bool:

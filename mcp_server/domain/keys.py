@@ -1,7 +1,7 @@
 """API keys: their text, what is stored of it, and when a key is good.
 
-A key reads `{prefix}_{first 8 characters of the team id}_{role}_{24 characters base64url}`. Only its SHA-256 and its
-first 20 characters are kept. The role of a caller comes from the stored record, never from the text.
+A key reads `{prefix}_{first 8 characters of the team id}_{role}_{24 characters base64url}`. Only its SHA-256
+and its first 20 characters are kept. The role of a caller comes from the stored record, never from the text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ FORM = re.compile(r"[a-z][a-z0-9]{0,7}_[a-z0-9-]{1,8}_(?:owner|admin|member|view
 
 
 class ApiKey(Record):
-    """`scopes` empty means all that the role may do. `rate_limit` is requests a minute, None the server's default."""
+    """`scopes` empty means all that the role may do.
+
+    `rate_limit` is requests a minute, None the server's default.
+    """
 
     noun: ClassVar[str] = "keys"
     id: str = Field(min_length=1, max_length=32)

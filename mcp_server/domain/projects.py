@@ -43,7 +43,8 @@ class Project(Record):
 def normalise_name(text: str) -> str:
     """Lower case, with runs of spaces, dots and underscores as one hyphen.
 
-    Raises Invalid when the rest is not a name: letters a-z, digits and hyphens, 1-100 of them, no hyphen at an end.
+    Raises Invalid when the rest is not a name: letters a-z, digits and hyphens, 1-100 of them, no hyphen at
+    an end.
     """
     name = re.sub(r"[\s._]+", "-", text.strip().lower())
     if not NAME.fullmatch(name):
@@ -63,7 +64,9 @@ def placed(path: str, roots: Sequence[str], transport: Transport) -> str:
     if len(place) > MAX_PATH:
         raise Invalid.field("path", f"at most {MAX_PATH} characters")
     if not roots and transport == "http":
-        raise Invalid.field("path", "not taken over HTTP while the operator has not set QUAYMASTER_PROJECT_ROOTS")
+        raise Invalid.field(
+            "path", "not taken over HTTP while the operator has not set QUAYMASTER_PROJECT_ROOTS"
+        )
     if roots and not any(_lies_in(place, root) for root in roots):
         raise Invalid.field("path", "must lie under one of the operator's QUAYMASTER_PROJECT_ROOTS")
     return place

@@ -1,4 +1,4 @@
-"""What is hidden before anything is logged or kept: whole values, by name and by form, never a part of one."""
+"""What is hidden before anything is logged or kept: whole values, by name and by form, never a part."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _FORMS = (
-    re.compile(r"(?<![a-z0-9])[a-z0-9]{1,16}_[a-z0-9-]{1,8}_(?:owner|admin|member|viewer)_[A-Za-z0-9_-]{16,}"),
+    re.compile(
+        r"(?<![a-z0-9])[a-z0-9]{1,16}_[a-z0-9-]{1,8}_(?:owner|admin|member|viewer)_[A-Za-z0-9_-]{16,}"
+    ),
     re.compile(r"(?<=://)[^\s/@:]{0,256}:\S+(?=@)"),
     re.compile(r"(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"https?://(?:hooks\.slack\.com|discord(?:app)?\.com/api/webhooks)/\S+"),
-    re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"),
+    re.compile(
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+    ),
 )
 _NAMED = re.compile(
     r"""((?:password|passwd|pwd|secret|token|api[_-]?key)["']?\s{0,8}[=:]\s{0,8})(?:"[^"]*"|'[^']*'|[^\s,;&}]+)""",
@@ -34,7 +38,7 @@ _NAMED = re.compile(
 
 
 def redacted(value: Any, name: str = "", depth: int = 0) -> Any:
-    """A JSON value with everything hidden that is secret by its name or its form; long text and lists are cut."""
+    """A JSON value without what is secret by its name or its form; long text and lists are cut."""
     if name and _NAME.search(name) and value not in (None, "", (), [], {}):
         return HIDDEN
     if isinstance(value, (Mapping, list, tuple, set, frozenset)) and depth >= MAX_DEPTH:
@@ -52,7 +56,7 @@ def redacted(value: Any, name: str = "", depth: int = 0) -> Any:
 
 
 def redacted_text(text: str) -> str:
-    """The text with keys, passwords in addresses, bearer tokens and webhook addresses hidden, at most 500 characters.
+    """The text without keys, passwords, bearer tokens and webhook addresses, at most 500 characters.
 
     Every store can keep it: no NUL, no half of a surrogate pair.
     """

@@ -10,7 +10,10 @@ Condition = Literal["healthy", "degraded", "unhealthy", "off"]
 
 @dataclass(frozen=True, slots=True)
 class PartState:
-    """`off` is a part that is not configured. `reason` is one sentence without secrets, for a signed-in caller."""
+    """`off` is a part that is not configured.
+
+    `reason` is one sentence without secrets, for a signed-in caller.
+    """
 
     condition: Condition
     reason: str | None = None
@@ -24,7 +27,7 @@ class Part(Protocol):
 
     @property
     def vital(self) -> bool:
-        """Whether the server is of no use without it: then it is unhealthy, else degraded, when this part is unhealthy."""
+        """Whether the server is of no use without it: unhealthy together with it, instead of degraded."""
         ...
 
     async def check(self) -> PartState:

@@ -53,7 +53,7 @@ class AuditLog:
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> AuditPage:
-        """Rows of the caller's team, newest first. Every filter narrows; `since` is inclusive, `until` exclusive.
+        """Rows of the caller's team, newest first. `since` is inclusive, `until` exclusive.
 
         A call appears within about a second of its end.
         """

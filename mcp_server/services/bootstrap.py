@@ -27,8 +27,9 @@ class Bootstrap:
     async def run(self, user: str, *, with_key: bool) -> str | None:
         """Make the team `local` where the store has no team at all; otherwise do nothing.
 
-        With `with_key` it gets an owner key, whose text is returned this once: ask for one only where it can be shown.
-        Of many processes that start at the same time one makes the team, and only that one returns a key.
+        With `with_key` it gets an owner key, whose text is returned this once: ask for one only where it can
+        be shown. Of many processes that start at the same time one makes the team, and only that one returns
+        a key.
         """
         if not await self._calls.read(_empty):
             return None

@@ -1,7 +1,7 @@
 """The path of every call: rate limit, grant, transaction, idempotency, audit.
 
-A tool makes a `Call` and gives it to `Calls.perform` with its use case; the use case opens transactions by `write` or
-`read`. A write's audit row is in its own transaction; every other outcome is recorded in batches.
+A tool makes a `Call` and gives it to `Calls.perform` with its use case; the use case opens transactions by
+`write` or `read`. A write's audit row is in its own transaction; every other outcome is recorded in batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from mcp_server.domain import grants
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, RateLimited
-from mcp_server.domain.idempotency import KEEP_SECONDS, Remembered, arguments_digest, derived_id, remembered_id
+from mcp_server.domain.idempotency import (
+    KEEP_SECONDS,
+    Remembered,
+    arguments_digest,
+    derived_id,
+    remembered_id,
+)
 from mcp_server.domain.redaction import redacted, redacted_text
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.ports.cache import Cache
@@ -56,7 +62,7 @@ class Call:
 
 
 class Calls:
-    """`rate_limit` is requests a minute and key, for callers whose key sets no other; stdio and the CLI have none."""
+    """`rate_limit` is requests a minute and key, where a key sets no other; stdio and the CLI have none."""
 
     def __init__(self, store: Store, cache: Cache, trail: Trail, *, rate_limit: int) -> None:
         self._store = store
@@ -65,7 +71,10 @@ class Calls:
         self._rate_limit = rate_limit
 
     async def perform(self, call: Call, use_case: Callable[[], Awaitable[R]]) -> R:
-        """Run the use case and return its result with the notices of the call. Every outcome leaves an audit row."""
+        """Run the use case and return its result with the notices of the call.
+
+        Every outcome leaves an audit row.
+        """
         try:
             await self._limit(call)
             grants.require(call.caller, call.action)
@@ -86,7 +95,8 @@ class Calls:
     async def write(self, call: Call, fn: Callable[[Transaction], Awaitable[R]], kind: type[R]) -> R:
         """Run `fn` in a transaction with its audit row and, with an idempotency key, at most once.
 
-        A repeated call with the same key and arguments returns the first result; with other arguments it is a Conflict.
+        A repeated call with the same key and arguments returns the first result; with other arguments it is a
+        Conflict.
         """
         row_id = _row_id()
 
@@ -127,7 +137,9 @@ class Calls:
         if isinstance(result, PlanResult) and result.status == "planned":
             await tx.idempotency.remove(record)
         else:
-            await tx.idempotency.save(record.change(result=result.model_dump(mode="json", exclude=kind_secrets(kind))))
+            await tx.idempotency.save(
+                record.change(result=result.model_dump(mode="json", exclude=kind_secrets(kind)))
+            )
         return result
 
     async def _limit(self, call: Call) -> None:
@@ -142,7 +154,9 @@ class Calls:
                 f"more than {limit} requests in a minute", next=f"Wait {wait} seconds.", retry_after=wait
             )
 
-    def _row(self, call: Call, error: str | None, *, row_id: str | None = None, now: datetime | None = None) -> AuditRow:
+    def _row(
+        self, call: Call, error: str | None, *, row_id: str | None = None, now: datetime | None = None
+    ) -> AuditRow:
         caller = call.caller
         return AuditRow(
             id=row_id or _row_id(),
@@ -165,7 +179,9 @@ class Calls:
 
 def kind_secrets(kind: type[Result]) -> set[str]:
     """Fields of a result that are never stored: a repeated call returns them empty."""
-    return {name for name, info in kind.model_fields.items() if (info.json_schema_extra or {}) == {"secret": True}}
+    return {
+        name for name, info in kind.model_fields.items() if (info.json_schema_extra or {}) == {"secret": True}
+    }
 
 
 def _repeated(kind: type[R], stored: Mapping[str, Any]) -> R:

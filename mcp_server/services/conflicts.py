@@ -66,8 +66,8 @@ class Conflicts:
     async def resolve_conflict(self, call: Call, *, conflict_id: str, keep: Side) -> PlanResult:
         """Decide a conflict: first the plan, then, with its token, exactly that.
 
-        "ours" saves the version made while PostgreSQL was away over the present record; "theirs" leaves the present
-        record as it is. Both versions stay in the decided conflict.
+        "ours" saves the version made while PostgreSQL was away over the present record; "theirs" leaves the
+        present record as it is. Both versions stay in the decided conflict.
         """
         call.about("conflicts", conflict_id)
         token = draw_token()

@@ -30,7 +30,10 @@ MAX_GRACE_SECONDS = 7 * 86_400
 
 
 class KeyItem(Value):
-    """A key without anything that could sign in. `rate_limit` in requests a minute, None for the server's default."""
+    """A key without anything that could sign in.
+
+    `rate_limit` in requests a minute, None for the server's default.
+    """
 
     id: str
     name: str
@@ -137,8 +140,8 @@ class Keys:
     async def revoke(self, call: Call, *, key_id: str) -> KeyRevoked:
         """End a key now and for ever. One that is revoked already stays as it is.
 
-        Raises Forbidden for a key above the caller's role, and Conflict for the last owner key of a team, which only
-        the local operator may take away.
+        Raises Forbidden for a key above the caller's role, and Conflict for the last owner key of a team,
+        which only the local operator may take away.
         """
         call.about("keys", key_id)
 
@@ -155,9 +158,10 @@ class Keys:
         return await self._calls.write(call, transaction, KeyRevoked)
 
     async def rotate(self, call: Call, *, key_id: str, grace_seconds: int = 0) -> KeyIssued:
-        """Replace a key by a new one with the same name, role, scopes and end; the old one ends after the grace time.
+        """Replace a key by one with the same name, role, scopes and end; the old one ends after the grace time.
 
-        Raises Forbidden for a key that may do what the caller may not, and Conflict for one that is no longer good.
+        Raises Forbidden for a key that may do what the caller may not, and Conflict for one that is no longer
+        good.
         """
         if not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
             raise Invalid.field("grace_seconds", f"0-{MAX_GRACE_SECONDS}")

@@ -56,7 +56,10 @@ class Members:
     async def add(
         self, call: Call, *, email: str, name: str | None = None, role: Role = "member"
     ) -> MemberView:
-        """Make somebody a member. Raises Forbidden, Conflict when the address is one already, and QuotaExceeded."""
+        """Make somebody a member.
+
+        Raises Forbidden, Conflict when the address is one already, and QuotaExceeded.
+        """
         _require_role(call.caller, role)
         member_id = call.new_id("m")
         call.about("members", member_id)
@@ -96,7 +99,10 @@ class Members:
         return await self._calls.read(reading)
 
     async def update(self, call: Call, *, member_id: str, role: Role) -> MemberView:
-        """Give a member another role. Raises Forbidden above the own role, and Conflict for the last owner."""
+        """Give a member another role.
+
+        Raises Forbidden above the own role, and Conflict for the last owner.
+        """
         call.about("members", member_id)
         _require_role(call.caller, role)
 

@@ -1,6 +1,7 @@
 """The gate before a destructive change: first a plan with a token, then exactly that plan.
 
-Enforced here, inside the transaction of the change: the token is used, the state compared and the change made together or not at all.
+Enforced here, inside the transaction of the change: the token is used, the state compared and the change made
+together or not at all.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ async def gate(
 ) -> PlanResult | None:
     """The plan, when the call came without a token; None when its token stands for exactly this, now used.
 
-    `holds` are the records, already held, whose revisions the plan depends on. Raises PlanStale when the token is
-    unknown, used, expired, someone else's, for another target, or when any revision moved.
+    `holds` are the records, already held, whose revisions the plan depends on. Raises PlanStale when the
+    token is unknown, used, expired, someone else's, for another target, or when any revision moved.
     """
     state = {f"{record.noun}/{record.key}": record.rev for record in holds}
     now = await tx.now()

@@ -59,7 +59,7 @@ class ProjectList(Result):
 
 
 class Projects:
-    """`roots` are the directories in which a project's path may lie; `quota` is the most projects of a team."""
+    """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team."""
 
     def __init__(self, calls: Calls, *, roots: Sequence[str] = (), quota: int = 200) -> None:
         self._calls = calls
@@ -83,7 +83,7 @@ class Projects:
         if database != "none":
             raise Invalid(
                 "database: only 'none' is possible on this server, which has no toolset 'databases' yet",
-                next="Create the project with database='none'; databases arrive with the toolset 'databases'.",
+                next="Use database='none'; databases arrive with the toolset 'databases'.",
                 fields={"database": "none"},
             )
         key = normalise_name(name)
@@ -162,7 +162,7 @@ class Projects:
         return await self._calls.write(call, transaction, ProjectView)
 
     async def delete(self, call: Call, *, name: str) -> PlanResult:
-        """Delete a project and everything that belongs to it: first the plan, then, with its token, exactly that.
+        """Delete a project and all that belongs to it: first the plan, then, with its token, exactly that.
 
         Nothing on disk is touched. Raises PlanStale when anything that the plan names has changed.
         """
@@ -191,7 +191,10 @@ class Projects:
         return await self._calls.write(call, transaction, PlanResult)
 
     async def _place(self, caller: Caller, path: str | None) -> str | None:
-        """The path as it is on disk, links followed. Decided before the disk is asked, and again after it answered."""
+        """The path as it is on disk, links followed.
+
+        Decided before the disk is asked, and again after it answered.
+        """
         if path is None:
             return None
         roots = tuple([await _real(root) for root in self._roots])
@@ -217,7 +220,10 @@ class _Belongings:
     versions: Sequence[EnvironmentVersion]
 
     def decisive(self) -> tuple[Record, ...]:
-        """The records whose change makes a plan stale. A version is never changed, and moves its environment."""
+        """The records whose change makes a plan stale.
+
+        A version is never changed, and moves its environment.
+        """
         held: tuple[Record, ...] = () if self.scope is None else (self.scope,)
         return (
             *held,

@@ -28,8 +28,8 @@ REFUSED = "the key is not valid"
 class SignIn:
     """`attempts` failed ones a minute are looked at from one address; then it waits for the minute to end.
 
-    A key that was good before is looked at even then: many callers may share an address, and one with an old key
-    must not lock the others out.
+    A key that was good before is looked at even then: many callers may share an address, and one with an old
+    key must not lock the others out.
     """
 
     def __init__(self, keys: KeyRing, cache: Cache, trail: Trail, *, attempts: int = ATTEMPTS) -> None:
@@ -50,7 +50,8 @@ class SignIn:
     ) -> Caller:
         """The caller behind a key. Without `address` attempts are not limited.
 
-        Raises Unauthenticated, with one sentence whatever is wrong with the key, and RateLimited before looking.
+        Raises Unauthenticated, with one sentence whatever is wrong with the key, and RateLimited before
+        looking.
         """
         if not text:
             raise Unauthenticated("this needs a key")
@@ -114,7 +115,7 @@ def local_owner(user: str, *, transport: Transport = "stdio", process: str | Non
 
 
 def _source(address: str | None) -> str | None:
-    """What attempts are counted by: an IPv4 address, or the /64 network that one IPv6 host may choose from."""
+    """What attempts are counted by: an IPv4 address, or the /64 network that an IPv6 host chooses from."""
     if address is None:
         return None
     try:

@@ -38,7 +38,10 @@ class Health(Result):
 
 
 class InfrastructureStatus(Health):
-    """`gauges` are numbers by name. `audit_dropped` counts audit rows lost since the start of this process."""
+    """`gauges` are numbers by name.
+
+    `audit_dropped` counts audit rows lost since the start of this process.
+    """
 
     reason: str | None = None
     alone: bool = True
@@ -50,7 +53,10 @@ class InfrastructureStatus(Health):
 
 
 class Status:
-    """`parts` are asked beside the store, the cache and the audit trail. The toolsets are those of this server."""
+    """`parts` are asked beside the store, the cache and the audit trail.
+
+    The toolsets are those of this server.
+    """
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ LOCAL = "local"
 
 
 class TeamView(Result):
-    """`notifications` names the channels that have an address; the addresses are secrets and are not shown."""
+    """`notifications` names the channels that have an address; the addresses are secret and not shown."""
 
     id: str
     name: str
@@ -72,7 +72,9 @@ class Teams:
         self._prefix = prefix
 
     async def create(self, call: Call, *, name: str) -> TeamCreated:
-        """Found a team with an owner key, whose text is in the result, once. The caller's key does not reach the new team.
+        """Found a team with an owner key, whose text is in the result, once.
+
+        The caller's key does not reach the new team.
 
         Raises Forbidden for a key that is limited to scopes: the new key is not.
         """
@@ -143,7 +145,10 @@ class Teams:
         name: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> TeamView:
-        """Change what is given. `settings` are merged into the present ones, level by level; None takes an address away."""
+        """Change what is given.
+
+        `settings` are merged into the present ones, level by level; None takes an address away.
+        """
         call.about("teams", call.caller.team_id)
 
         async def transaction(tx: Transaction) -> TeamView:
@@ -159,7 +164,7 @@ class Teams:
         return await self._calls.write(call, transaction, TeamView)
 
     async def delete(self, call: Call, *, team: str | None = None) -> PlanResult:
-        """Delete the caller's team, its members and its keys: first the plan, then, with its token, exactly that.
+        """Delete the caller's team, members and keys: first the plan, then, with its token, exactly that.
 
         Raises Conflict while it has projects, and always for the team of the local user.
         """
@@ -238,7 +243,7 @@ def _is_webhook(address: str) -> bool:
 
 
 def _laid_over(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the patch's values; a mapping over a mapping is merged, None of a whole section changes nothing."""
+    """`base` with the patch's values; a section over a section is merged, and None for one changes nothing."""
     merged = dict(base)
     for name, value in patch.items():
         below = base.get(name)

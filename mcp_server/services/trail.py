@@ -1,6 +1,7 @@
 """Audit rows of calls that changed nothing, gathered and kept in batches.
 
-A row waits at most one second. The queue is bounded: what does not fit is dropped and counted, never waited for.
+A row waits at most one second. The queue is bounded: what does not fit is dropped and counted, never waited
+for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Trail:
-    """`dropped` counts rows that were lost because the store could not keep up; `failing` is why they wait now."""
+    """`dropped` counts rows lost because the store could not keep up; `failing` is why they wait now."""
 
     def __init__(self, store: Store, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._store = store
@@ -70,7 +71,10 @@ class Trail:
             log.exception("audit rows wait")
 
     async def flush(self) -> None:
-        """Write everything queued. On a failing store, or when cancelled, the rows stay queued: writing one twice is harmless."""
+        """Write everything queued.
+
+        On a failing store, or when cancelled, the rows stay queued: writing one twice is harmless.
+        """
         while self._rows or self._used:
             rows = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
             used, self._used = self._used, {}

@@ -12,7 +12,8 @@ CAPACITY = 10_000
 class MemoryCache:
     """At most `capacity` values and as many counters; of each the one used longest ago goes first.
 
-    Values never push counters out, so that filling the cache lifts no limit. `clock` counts seconds and never goes back.
+    Values never push counters out, so that filling the cache lifts no limit. `clock` counts seconds and never
+    goes back.
     """
 
     def __init__(self, *, capacity: int = CAPACITY, clock: Callable[[], float] = time.monotonic) -> None:
