@@ -1,0 +1,1 @@
+"""PostgreSQL as the truth: pool, migrations, repositories, change log."""
