@@ -1,0 +1,3 @@
+"""The JSON-file registry: a snapshot and a journal in one directory, shared by many processes without a
+server.
+"""
