@@ -158,7 +158,7 @@ class Keys:
         return await self._calls.write(call, transaction, KeyRevoked)
 
     async def rotate(self, call: Call, *, key_id: str, grace_seconds: int = 0) -> KeyIssued:
-        """Replace a key by one with the same name, role, scopes and end; the old one ends after the grace time.
+        """Replace a key by one with the same name, role, scopes and end; the old one ends after the grace.
 
         Raises Forbidden for a key that may do what the caller may not, and Conflict for one that is no longer
         good.

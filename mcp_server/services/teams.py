@@ -243,7 +243,7 @@ def _is_webhook(address: str) -> bool:
 
 
 def _laid_over(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the patch's values; a section over a section is merged, and None for one changes nothing."""
+    """`base` with the patch's values; a section is merged into its like, and None for one changes nothing."""
     merged = dict(base)
     for name, value in patch.items():
         below = base.get(name)
