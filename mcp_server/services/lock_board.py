@@ -55,19 +55,11 @@ class Board:
 async def held_board(tx: Transaction, caller: Caller, project: str, holder: str) -> Board:
     """Hold the project's scope, made at its first use, and read its locks. Raises NotFound."""
     found = await project_of(tx, caller, project)
-    scope = await tx.lock_scopes.hold(found.name)
-    if scope is None:
-        scope = await _first_scope(tx, caller, found.name)
+    # A missing scope is held too: of two first callers the second finds what the first made.
+    scope = await tx.lock_scopes.hold(found.name) or await tx.lock_scopes.add(LockScope(project=found.name))
     locks = await tx.locks.of_project(found.name)
     now = await tx.now()
     return Board(found, scope, sweep(scope, locks, holder, now), now, holder)
-
-
-async def _first_scope(tx: Transaction, caller: Caller, project: str) -> LockScope:
-    """Two that come first at the same time queue at the project, and one of them makes the scope."""
-    await project_of(tx, caller, project, hold=True)
-    scope = await tx.lock_scopes.hold(project)
-    return scope or await tx.lock_scopes.add(LockScope(project=project))
 
 
 async def heartbeat(tx: Transaction, caller: Caller, project: str, task_id: str | None) -> tuple[str, ...]:
