@@ -1,8 +1,8 @@
 """Host names: what is one, which ones a project owns, and which projects would share one.
 
-Production answers at `{project}.{base}`, other environments at `{project}-{environment}.{base}`, and a slot before it is
-promoted at `{project}-{environment}-{slot}.{base}`. Everything here is lower-case ASCII; nothing else ever becomes a file
-name or a line of a proxy's configuration.
+Production answers at `{project}.{base}`, other environments at `{project}-{environment}.{base}`, and a slot
+before it is promoted at `{project}-{environment}-{slot}.{base}`. Everything here is lower-case ASCII; nothing
+else ever becomes a file name or a line of a proxy's configuration.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ _SUFFIXES = (
 
 
 def is_host(text: str) -> bool:
-    """Whether the text is, as it stands, a host name in the one spelling that an edge takes."""
-    return len(text) <= MAX_NAME and all(LABEL.fullmatch(label) for label in text.split("."))
+    """Whether the text is, as it stands, a host name of two or more labels in the spelling that an edge
+    takes.
+    """
+    labels = text.split(".")
+    return len(text) <= MAX_NAME and len(labels) > 1 and all(LABEL.fullmatch(label) for label in labels)
 
 
 def custom_host(text: str, base: str) -> str:
     """A person's own domain in the one spelling: lower case, without a dot at the end.
 
-    Raises Invalid for what is no public name (one label, an address, a wildcard, other letters than ASCII ones: those are
-    written as xn--...), and for a name of the base domain, which belongs to projects.
+    Raises Invalid for what is no public name (one label, an address, a wildcard, other letters than ASCII
+    ones: those are written as xn--...), and for a name of the base domain, which belongs to projects.
     """
     host = text.strip().removesuffix(".").lower()
-    if not is_host(host) or "." not in host:
+    if not is_host(host):
         raise Invalid.field(
             "domain", "a full domain name of a-z, 0-9, '-' and '.', each part at most 63 characters"
         )
@@ -66,15 +69,15 @@ def preview_host(project: str, environment: EnvironmentName, slot: SlotName, bas
 
 
 def project_hosts(project: str, base: str) -> frozenset[str]:
-    """Every name of the base domain that belongs to this project, used or not; those too long for DNS left out."""
+    """Every name of the base domain that belongs to this project, used or not, as far as DNS takes it."""
     names = (f"{project}{suffix}.{base}" for suffix in _SUFFIXES)
     return frozenset(name for name in names if is_host(name))
 
 
 def rivals(project: str) -> frozenset[str]:
-    """The names of the other projects that would share a host name with this one; at most one of them may exist.
+    """The names of the projects that would share a host name with this one, and so may not exist beside it.
 
-    `app-staging` and `app` are rivals: the production of one and the staging of the other would have one name.
+    `app-staging` and `app` are rivals: production of one and staging of the other would have one name.
     """
     shared = {
         (project + mine).removesuffix(theirs)

@@ -1,7 +1,7 @@
 """Routes: which slot of a project and environment the edge sends its host names to.
 
-A route is named `{project}.{environment}` (neither holds a dot, so no two routes share a name). All its host names follow
-its one active slot; a preview is a host name that stays with one slot.
+A route is named `{project}.{environment}` (neither holds a dot, so no two routes share a name). All its host
+names follow its one active slot; a preview is a host name that stays with one slot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TARGET = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?):([1-9][0-9]{0,4})
 
 
 class Target(Value):
-    """Where a slot listens, as the proxy reaches it: a container's name on the edge network, or a loopback address."""
+    """Where a slot listens: a container's name on the edge network, or an address of loopback."""
 
     host: str
     port: int
@@ -45,16 +45,6 @@ class Target(Value):
         return cls(host=match[1], port=int(match[2]))
 
 
-class Targets(Value):
-    """What each slot of a route listens at; None for an empty slot."""
-
-    blue: Target | None = None
-    green: Target | None = None
-
-    def of(self, slot: SlotName) -> Target | None:
-        return self.blue if slot == "blue" else self.green
-
-
 class Preview(Value):
     """A host name that stays with one slot."""
 
@@ -69,17 +59,24 @@ class Preview(Value):
 
 
 class Route(Value):
-    """A route as it should be, or as it was observed. `active` None: nothing was promoted yet; its hosts answer 404.
+    """A route as it should be, or as it was observed.
 
-    `hosts` and `tls` are sorted; `tls` are those of the hosts and previews for which certificates may be asked for.
+    `active` and `target` are both set, or both None: nothing was promoted yet and its hosts answer 404.
+    `hosts` and `tls` are sorted; `tls` are those hosts and previews that certificates may be asked for.
     """
 
     name: str
     active: SlotName | None = None
-    targets: Targets = Targets()
+    target: Target | None = None
     hosts: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
     tls: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _aimed(self) -> Route:
+        if (self.active is None) != (self.target is None):
+            raise ValueError("an active slot and its target come together")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -98,10 +95,11 @@ class Route(Value):
 
 
 class Probe(Value):
-    """One request through the proxy's public port. `slot` is the edge's own word, which no application can forge.
+    """One request through the proxy's public port.
 
-    `error` is set when there was no complete answer; `status` and `slot` are None then. `milliseconds` from connecting to
-    the last byte.
+    `slot` is the edge's own word, which no application can forge.
+    `error` is set when there was no complete answer; `status` and `slot` are None then. `milliseconds` from
+    connecting to the last byte.
     """
 
     status: int | None = None
@@ -152,7 +150,7 @@ def claimed_twice(routes: Iterable[Route]) -> tuple[str, ...]:
 
 
 def repairs(found: Iterable[Route], wanted: Iterable[Route]) -> tuple[Repair, ...]:
-    """What differs, by kind and name: first what must go or change, in the order in which routes are named."""
+    """What differs, by route; `wanted` says how it is to be."""
     before, after = {route.name: route for route in found}, {route.name: route for route in wanted}
     return tuple(
         repair
@@ -163,7 +161,7 @@ def repairs(found: Iterable[Route], wanted: Iterable[Route]) -> tuple[Repair, ..
 
 def _repairs_of(name: str, found: Route | None, wanted: Route | None) -> Iterable[Repair]:
     old, new = found or Route(name=name), wanted or Route(name=name)
-    if (old.active, old.targets) != (new.active, new.targets):
+    if (old.active, old.target) != (new.active, new.target):
         yield Repair(kind="route", name=name, found=_aim(old), made=_aim(new))
     for host in sorted(set(old.hosts) ^ set(new.hosts)):
         yield _appearing("host", host, host in new.hosts)
@@ -177,9 +175,7 @@ def _repairs_of(name: str, found: Route | None, wanted: Route | None) -> Iterabl
 
 
 def _aim(route: Route) -> str:
-    return (
-        f"{route.active or 'nothing'} (blue {route.targets.blue or '-'}, green {route.targets.green or '-'})"
-    )
+    return f"{route.active} at {route.target}" if route.active else "nothing"
 
 
 def _appearing(kind: Literal["host", "preview", "tls"], name: str, wanted: bool) -> Repair:
