@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mcp_server.adapters.registry.store import RegistryStore
+from tests.usecases.workshops import Workshop, a_workshop
 from tests.usecases.world import Clock, World
 
 
@@ -29,3 +30,13 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Wo
 @pytest.fixture
 async def world(make_world: Callable[..., Awaitable[World]]) -> World:
     return await make_world()
+
+
+@pytest.fixture
+async def workshop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    """A team at work over a registry."""
+    store = await RegistryStore.open(tmp_path / "workshop")
+    try:
+        yield await a_workshop(store)
+    finally:
+        store.close()
