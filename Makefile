@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format soak bench lock clean
+.PHONY: help setup run test check format generate soak bench lock clean
 
 BIN := .venv/bin
 # Processes that run tests side by side.
@@ -24,15 +24,20 @@ run: setup ## Serve MCP on http://127.0.0.1:8787/mcp; needs no PostgreSQL, no Do
 test: setup ## Run all tests, the long suites as a sample
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: setup ## Lint, format, types, import walls
+check: setup ## Lint, format, types, import walls, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m mcp_server.adapters.registry.schemas --check
 
 format: setup ## Rewrite the code in the agreed format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+generate: setup ## Write the files that are made from code: settings page, .env.example, registry/schemas
+	@$(BIN)/python -m mcp_server.config --write
+	@$(BIN)/python -m mcp_server.adapters.registry.schemas --write
 
 soak: setup ## Run all tests, the long suites whole (hours)
 	@$(BIN)/python -m pytest --soak --timeout 0 $(ARGS)
