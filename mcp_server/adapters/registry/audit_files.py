@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import to_thread
 from pydantic import ValidationError
 
+from mcp_server.adapters.registry.disk import to_the_end
 from mcp_server.adapters.registry.documents import AuditLineDocument
 from mcp_server.adapters.registry.indexes import micros, moment_of
 from mcp_server.adapters.registry.journal import audit_of, read_range
@@ -25,6 +25,7 @@ from mcp_server.adapters.registry.sealed import (
     Damaged,
     damage,
     hides_a_line,
+    intact,
     seal,
     sync_directory,
     unseal,
@@ -106,31 +107,36 @@ class RegistryAudit:
     async def _reading(self, work: Callable[[list[AuditRow]], T]) -> T:
         live = self.live()
 
-        def read() -> T:
-            try:
-                return work([*self.added.values(), *live.read()])
-            finally:
-                os.close(live.fd)
-
-        return await to_thread.run_sync(read)
+        try:
+            return await to_the_end(lambda: work([*self.added.values(), *live.read()]))
+        finally:
+            os.close(live.fd)
 
 
 def append(layout: Layout, rows: Iterable[AuditRow], *, pending: bool) -> None:
     """Add rows to the files of their days and fsync them. Needs the write lock. Raises OSError."""
-    days: dict[str, list[bytes]] = {}
+    days: dict[str, list[tuple[AuditRow, bool]]] = {}
     for row in rows:
-        body: dict[str, object] = {"row": row.model_dump(mode="json", exclude_defaults=True)}
-        if pending:
-            body["pending"] = True
-        days.setdefault(day_of(row.timestamp), []).append(seal(body))
+        days.setdefault(day_of(row.timestamp), []).append((row, pending))
     for day, lines in days.items():
-        _append_file(layout.file(audit_name(day)), b"".join(lines))
+        _append_file(layout.file(audit_name(day)), encode(lines))
+
+
+def encode(rows: Iterable[tuple[AuditRow, bool]]) -> bytes:
+    """Rows, and whether each is pending, as lines of a file."""
+    return b"".join(
+        seal(
+            {"row": row.model_dump(mode="json", exclude_defaults=True)}
+            | ({"pending": True} if pending else {})
+        )
+        for row, pending in rows
+    )
 
 
 def ends(layout: Layout, rows: Iterable[AuditRow]) -> dict[str, int]:
-    """The present length of the files into which these rows would go."""
+    """Where these rows would begin in the files of their days. Needs the write lock."""
     names = {audit_name(day_of(row.timestamp)) for row in rows}
-    return {name: _size(layout.file(name)) for name in sorted(names)}
+    return {name: _end_of(layout.file(name)) for name in sorted(names)}
 
 
 def newest(
@@ -213,16 +219,28 @@ def lines_of(path: Path) -> Iterator[tuple[AuditRow, bool, int]]:
     start = number = 0
     while (newline := data.find(b"\n", start)) >= 0:
         number += 1
+        raw, start = data[start:newline], newline + 1
+        if raw and not raw.strip(b" "):
+            continue
         try:
-            document = AuditLineDocument.model_validate(unseal(data[start:newline]))
+            document = AuditLineDocument.model_validate(unseal(raw))
         except Damaged as error:
             raise damage(path, number, str(error)) from error
         except ValidationError as error:
             raise damage(path, number, "not an audit row of this version") from error
-        start = newline + 1
         yield document.row, document.pending, start
     if hides_a_line(data[start:]):
         raise damage(path, number + 1, "the newline after a whole line is damaged")
+
+
+def blanked(data: bytes) -> bytes:
+    """A file's bytes with every damaged line as spaces, which readers pass over."""
+    lines = data.split(b"\n")
+    last = lines.pop()
+    kept = [line if intact(line) else b" " * len(line) for line in lines]
+    if hides_a_line(last):
+        kept.append(b" " * (len(last) - 1))
+    return b"".join(line + b"\n" for line in kept)
 
 
 def day_of(moment: datetime) -> str:
@@ -305,8 +323,12 @@ def _too_old(day: str, wanted: AuditFilter, start: datetime | None) -> bool:
     return any(oldest is not None and day < day_of(oldest) for oldest in (wanted.since, start))
 
 
-def _size(path: Path) -> int:
+def _end_of(path: Path) -> int:
     try:
-        return path.stat().st_size
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
+    try:
+        return _whole_lines(fd, path)
+    finally:
+        os.close(fd)

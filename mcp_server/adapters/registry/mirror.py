@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 
 from mcp_server.adapters import faults
 from mcp_server.adapters.registry import audit_files, snapshot
 from mcp_server.adapters.registry.audit_files import AuditMark
+from mcp_server.adapters.registry.disk import refusals, to_the_end
 from mcp_server.adapters.registry.documents import Kind, Said
 from mcp_server.adapters.registry.filelock import FairLock, ModeLock, leading
 from mcp_server.adapters.registry.files import Files
@@ -56,7 +58,7 @@ class RegistryMirror:
         self._lock = FairLock(layout.write_lock, layout.write_turn)
         self._mode = ModeLock(layout.mode_lock, layout.mode_turn)
         self._queue = anyio.Lock(fast_acquire=True)
-        self._disk = anyio.CapacityLimiter(1)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
         self._inside = False
         self._broken: str | None = None
         self._compact_at = 0
@@ -88,6 +90,7 @@ class RegistryMirror:
     def close(self) -> None:
         self._mode.close()
         self._files.close()
+        self._writer.shutdown(wait=False)
 
     @property
     def broken(self) -> str | None:
@@ -143,7 +146,8 @@ class RegistryMirror:
                 return value, None
             await self._append("commit", line, pending=pending, said=said)
             if said is not None and said.audit_from is not None:
-                audit_files.remove_before(self._layout, said.audit_from, self._files.state.backlog)
+                with suppress(OSError):
+                    audit_files.remove_before(self._layout, said.audit_from, self._files.state.backlog)
         return value, line
 
     async def mirror(self, lines: Sequence[Line], position: Position | None) -> None:
@@ -188,16 +192,17 @@ class RegistryMirror:
             return
         async with self._writing():
             newly = self._newly_used(used)
-            backlog = self._backlog_for(rows) if pending else None
+            with refusals("cannot read the audit file"):
+                backlog = self._backlog_for(rows) if pending else None
             if newly or backlog is not None:
                 await self._append("used", self._line("used"), said=Said(used=newly or None, backlog=backlog))
-            with CancelScope(shield=True), _disk("cannot write the audit file"):
+            with CancelScope(shield=True), refusals("cannot write the audit file"):
                 await self._in_thread(lambda: audit_files.append(self._layout, rows, pending=pending))
 
     async def audit_backlog(self, limit: int) -> tuple[Sequence[AuditRow], object]:
         self._catch_up()
         backlog = dict(self._files.state.backlog)
-        return await to_thread.run_sync(lambda: audit_files.waiting(self._layout, backlog, limit))
+        return await to_the_end(lambda: audit_files.waiting(self._layout, backlog, limit))
 
     async def audit_settled(self, mark: object) -> None:
         if not isinstance(mark, AuditMark):
@@ -224,7 +229,7 @@ class RegistryMirror:
         try:
             self._files.catch_up()
             self._inside = True
-            with _disk("cannot mend the journal"):
+            with refusals("cannot mend the journal"):
                 self._files.mend()
             faults.at("registry.locked")
             yield
@@ -272,7 +277,7 @@ class RegistryMirror:
         """One line, durable when this returns. Raises Unavailable when nothing was written."""
         raw, entry = self._files.line(kind, line, pending=pending, position=position, said=said)
         with CancelScope(shield=True):
-            with _disk("cannot write the journal"):
+            with refusals("cannot write the journal"):
                 self._files.write(raw)
             await self._make_durable()
             self._files.apply(raw, entry)
@@ -317,7 +322,7 @@ class RegistryMirror:
 
     async def _begin(self, records: Sequence[Record] | None, position: Position | None) -> None:
         state = self._files.successor(self._clock(), records, position)
-        with CancelScope(shield=True), _disk("cannot write a snapshot"):
+        with CancelScope(shield=True), refusals("cannot write a snapshot"):
             if state is not None:
                 await self._switch(state)
             else:
@@ -334,7 +339,7 @@ class RegistryMirror:
         self._files.enter(state)
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
-        await to_thread.run_sync(work, limiter=self._disk)
+        await to_the_end(work, self._writer)
 
     def _newer(self, lines: Sequence[Line]) -> list[Change]:
         """The last change of each record that is newer than what is there, in the order of the log."""
@@ -376,7 +381,7 @@ class RegistryMirror:
 
 
 def _prepare(root: Path) -> None:
-    with _disk(f"cannot use {root}"):
+    with refusals(f"cannot use {root}"):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
 
@@ -392,7 +397,7 @@ async def _create(layout: Layout, home: str, now: datetime, patience: float) -> 
         if _headed(layout):
             return
         _refuse_headless(layout)
-        with _disk("cannot make the home"):
+        with refusals("cannot make the home"):
             if not layout.home.exists():
                 snapshot.write_home(layout, home, now)
             known = snapshot.read_home(layout)
@@ -407,17 +412,6 @@ def _refuse_headless(layout: Layout) -> None:
     for path in layout.states():
         if path.stat().st_size > 0:
             raise damage(layout.head, 0, f"the file is missing, but {path.name} is there")
-
-
-@contextmanager
-def _disk(what: str) -> Iterator[None]:
-    """The disk's refusal in our words."""
-    try:
-        yield
-    except OSError as error:
-        raise Unavailable(
-            f"{what}: {error.strerror}", next="Look at the disk (space, permissions), then try again."
-        ) from error
 
 
 def _forced(state: State, noun: str, key: str, record: Record | None, rev: int) -> Change:

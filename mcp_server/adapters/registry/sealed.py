@@ -57,6 +57,11 @@ def unseal(raw: bytes) -> dict[str, Any]:
     return body
 
 
+def intact(raw: bytes) -> bool:
+    """Whether a line without its newline carries its own checksum."""
+    return raw[-_TRAILER_BYTES:] == _trailer(raw[:-_TRAILER_BYTES])
+
+
 def sum_of(sealed: bytes) -> str:
     """The checksum that a line from `seal` (newline inside) carries."""
     return sealed[-3 - _SUM_CHARACTERS : -3].decode()
@@ -66,7 +71,7 @@ def hides_a_line(tail: bytes) -> bool:
     """Whether bytes without a newline begin with a whole line: then its newline was damaged, for a torn write
     is a prefix.
     """
-    return any(match.end() < len(tail) and _fits(tail[: match.end()]) for match in _TRAILER.finditer(tail))
+    return any(match.end() < len(tail) and intact(tail[: match.end()]) for match in _TRAILER.finditer(tail))
 
 
 def read_document(path: Path, kind: type[D]) -> D:
@@ -128,10 +133,6 @@ def sync_directory(path: Path) -> None:
 
 def _trailer(prefix: bytes) -> bytes:
     return b',"sum":"' + hashlib.sha256(prefix).hexdigest()[:_SUM_CHARACTERS].encode() + b'"}'
-
-
-def _fits(raw: bytes) -> bool:
-    return raw[-_TRAILER_BYTES:] == _trailer(raw[:-_TRAILER_BYTES])
 
 
 def _where(error: ValidationError) -> str:

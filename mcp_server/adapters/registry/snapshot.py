@@ -115,6 +115,11 @@ def read_snapshot(path: Path, home: HomeDocument) -> State:
     return state
 
 
+def read_generation(path: Path) -> int:
+    """Raises Corrupt."""
+    return read_document(path, SnapshotDocument).generation
+
+
 def start_of(layout: Layout, head: HeadDocument, home: HomeDocument) -> State:
     """The state before the first line of HEAD's segment. Raises Corrupt, or FileNotFoundError."""
     if head.home != home.home:

@@ -54,7 +54,6 @@ class RegistryStore:
             pending=facts.pending,
             conflicts=facts.conflicts,
             reason=broken,
-            alone=facts.alone,
             gauges=self._mirror.gauges(),
             details={"home": facts.home},
         )
