@@ -1,0 +1,299 @@
+"""The composition root: settings in, use cases and servers out. The one place where adapters meet services.
+
+What only some commands need (the protocol's SDK, the web server, drivers) is imported when it is needed: a
+server on stdio is started for every conversation, and the command line is used in hooks.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import logging
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+
+from mcp_server.adapters.memory.cache import MemoryCache
+from mcp_server.adapters.registry.keyring import RegistryKeyRing
+from mcp_server.config import Settings
+from mcp_server.domain.callers import Caller
+from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated
+from mcp_server.domain.pages import Page
+from mcp_server.ports.keyring import KeyRing
+from mcp_server.ports.store import Reading, Store
+from mcp_server.services.audit import AuditLog
+from mcp_server.services.bootstrap import Bootstrap
+from mcp_server.services.calls import Calls
+from mcp_server.services.conflicts import Conflicts
+from mcp_server.services.keys import Keys
+from mcp_server.services.locks import Locks
+from mcp_server.services.members import Members
+from mcp_server.services.projects import Projects
+from mcp_server.services.signin import SignIn, local_owner
+from mcp_server.services.staged import Staged
+from mcp_server.services.status import Status
+from mcp_server.services.sweeper import Sweeper
+from mcp_server.services.tasks import Tasks
+from mcp_server.services.teams import LOCAL, Teams
+from mcp_server.services.trail import Trail
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from mcp_server.tools.server import QuaymasterServer
+
+log = logging.getLogger(__name__)
+SWEEP_SECONDS = 60.0
+DRAIN_SECONDS = 30.0
+"""How long running calls may go on after the web server was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The use cases over one store."""
+
+    settings: Settings
+    store: Store
+    calls: Calls
+    sign_in: SignIn
+    bootstrap: Bootstrap
+    status: Status
+    projects: Projects
+    tasks: Tasks
+    locks: Locks
+    staged: Staged
+    teams: Teams
+    members: Members
+    keys: Keys
+    audit: AuditLog
+    conflicts: Conflicts
+    sweeper: Sweeper
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[House]:
+    """The use cases, with what runs beside them. On leaving, queued audit rows are written and the store
+    is closed."""
+    async with _open_store(settings) as (store, keyring):
+        cache = MemoryCache()
+        trail = Trail(store)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(trail.run)
+            yield _furnished(settings, store, keyring, cache, trail)
+            beside.cancel_scope.cancel()
+
+
+def _furnished(settings: Settings, store: Store, keyring: KeyRing, cache: MemoryCache, trail: Trail) -> House:
+    calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
+    locks = Locks(calls)
+    return House(
+        settings=settings,
+        store=store,
+        calls=calls,
+        sign_in=SignIn(keyring, cache, trail),
+        bootstrap=Bootstrap(calls, prefix=settings.key_prefix),
+        status=Status(store, cache, trail, version=version()),
+        projects=Projects(calls, roots=settings.project_roots, quota=settings.quota_projects),
+        tasks=Tasks(calls),
+        locks=locks,
+        staged=Staged(locks),
+        teams=Teams(calls, prefix=settings.key_prefix),
+        members=Members(calls),
+        keys=Keys(calls, prefix=settings.key_prefix, quota=settings.quota_keys),
+        audit=AuditLog(calls),
+        conflicts=Conflicts(calls),
+        sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
+    )
+
+
+@asynccontextmanager
+async def _open_store(settings: Settings) -> AsyncIterator[tuple[Store, KeyRing]]:
+    from mcp_server.adapters.registry.store import RegistryStore
+
+    if settings.database_url is not None:
+        raise Invalid("PostgreSQL is not connected yet", next="Unset QUAYMASTER_DATABASE_URL.")
+    store = await RegistryStore.open(settings.home)
+    try:
+        yield store, RegistryKeyRing(settings.home)
+    finally:
+        store.close()
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("quaymaster")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+# Servers.
+
+
+def make_server(house: House) -> QuaymasterServer:
+    """The MCP server of a house: every tool, prompt and resource. Who sees what is decided for each
+    request."""
+    from mcp_server.tools.audit import add_audit_tools
+    from mcp_server.tools.catalogue import Catalogue
+    from mcp_server.tools.keys import add_key_tools
+    from mcp_server.tools.locks import add_lock_tools
+    from mcp_server.tools.members import add_member_tools
+    from mcp_server.tools.projects import add_project_tools
+    from mcp_server.tools.prompts import INSTRUCTIONS, add_prompts
+    from mcp_server.tools.resources import add_resources
+    from mcp_server.tools.server import QuaymasterServer
+    from mcp_server.tools.system import add_system_tools
+    from mcp_server.tools.tasks import add_task_tools
+    from mcp_server.tools.teams import add_team_tools
+
+    catalogue = Catalogue()
+    server = QuaymasterServer(catalogue, house.calls, version=version(), instructions=INSTRUCTIONS)
+    add_system_tools(catalogue, house.status, house.conflicts, server.door)
+    add_project_tools(catalogue, house.projects)
+    add_task_tools(catalogue, house.tasks)
+    add_lock_tools(catalogue, house.locks)
+    add_team_tools(catalogue, house.teams)
+    add_member_tools(catalogue, house.members)
+    add_key_tools(catalogue, house.keys)
+    add_audit_tools(catalogue, house.audit)
+    add_prompts(server)
+    add_resources(server, house.calls, house.projects, house.locks)
+    return server
+
+
+async def serve_stdio(settings: Settings, toolsets: Sequence[str] = ()) -> None:
+    """Serve the client on stdin and stdout. Raises Invalid or Unauthenticated when nobody can be its
+    caller."""
+    from mcp_server.tools.stdio import serve_stdio as serve
+    from mcp_server.tools.toolsets import chosen
+    from mcp_server.tools.visits import Visit
+
+    wanted = chosen(toolsets or settings.toolsets)
+    process = secrets.token_hex(6)
+    async with open_app(settings) as house:
+        key = None if settings.api_key is None else settings.api_key.get_secret_value()
+        if key is None:
+            caller = await _local_caller(house, process)
+            visit = Visit(caller, wanted)
+        else:
+
+            async def identify() -> Caller:
+                return await house.sign_in.authenticate(key, transport="stdio", process=process)
+
+            visit = Visit(await identify(), wanted, identify)
+        await serve(make_server(house), visit)
+
+
+async def _local_caller(house: House, process: str) -> Caller:
+    """The operating-system user, as owner of the team `local`; with PostgreSQL there is no such caller."""
+    if house.settings.database_url is not None:
+        raise Unauthenticated(
+            "with PostgreSQL as the store every caller needs a key",
+            next="Set QUAYMASTER_API_KEY; 'quaymaster keys create --team T --role R' makes one.",
+        )
+    user = local_user()
+    await house.bootstrap.run(user, with_key=False)
+    return local_owner(user, transport="stdio", process=process)
+
+
+async def serve_http(
+    settings: Settings, *, host: str, port: int, toolsets: Sequence[str] = (), allow_remote: bool = False
+) -> None:
+    """Serve streamable HTTP at /mcp until a signal comes. Raises Invalid when it cannot or must not
+    listen there."""
+    from mcp_server.http.addresses import answered_hosts, is_loopback, networks
+    from mcp_server.http.gate import Gate
+    from mcp_server.http.health import health_route
+    from mcp_server.http.metrics import metrics_route
+    from mcp_server.http.serving import WebServer, address_of, listening_socket
+    from mcp_server.tools.toolsets import chosen
+    from mcp_server.tools.visits import Visit
+
+    if not is_loopback(host) and not allow_remote:
+        raise Invalid(
+            f"listening on {host} would let other machines reach this server",
+            next="Pass --allow-remote to do it all the same, behind a proxy that speaks TLS.",
+        )
+    default = chosen(toolsets or settings.toolsets)
+    listening = listening_socket(host, port)
+    async with open_app(settings) as house:
+        server = make_server(house)
+        for path in ("/health", "/api/health"):
+            server.custom_route(path, methods=["GET"])(health_route(house.status))
+        metrics = metrics_route(server.outcomes, server.seconds, house.store.status)
+        server.custom_route("/metrics", methods=["GET"])(metrics)
+
+        def admit(scope: Scope, caller: Caller, names: Sequence[str]) -> AbstractContextManager[None]:
+            return server.admit(scope, Visit(caller, chosen(names) if names else default))
+
+        gate = Gate(
+            server.http_app(),
+            hosts=answered_hosts([*settings.allowed_hosts, *_own_names(host)], settings.public_url),
+            proxies=networks(settings.trusted_proxies),
+            sign_in=house.sign_in.authenticate,
+            admit=admit,
+        )
+
+        async def drain() -> None:
+            gate.stopping = True
+            server.end_listening()
+            await server.drained(DRAIN_SECONDS)
+
+        def ready() -> None:
+            log.info("ready", extra={"address": f"{address_of(listening)}/mcp"})
+
+        await _greet(house, remote=not is_loopback(host))
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(_sweep, house)
+            await WebServer(gate, ready=ready, drain=drain).run_on(listening)
+            beside.cancel_scope.cancel()
+
+
+def _own_names(host: str) -> Iterable[str]:
+    """The address that was asked for, where it is one; not for 'every address of this machine'."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
+        return ()
+    name = f"[{host}]" if ":" in host else host
+    return (name, f"{name}:*")
+
+
+async def _greet(house: House, *, remote: bool) -> None:
+    """What the operator should hear at the start: the first key, missing keys, missing TLS."""
+    terminal = sys.stderr.isatty()
+    key = None
+    if house.settings.database_url is None or terminal:
+        key = await house.bootstrap.run(local_user(), with_key=terminal)
+    if key is not None:
+        sys.stderr.write(f"The first owner key of the team 'local', shown this once:\n\n    {key}\n\n")
+    elif not (await house.store.read(_local_keys)).items:
+        log.warning("there is no key yet; make one: quaymaster keys create --team local --role owner")
+    if remote:
+        log.warning("other machines can reach this server without TLS: put a proxy with TLS before it")
+
+
+async def _local_keys(tx: Reading) -> Page[object]:
+    page = await tx.keys.of_team(LOCAL, limit=1)
+    return Page(list(page.items))
+
+
+async def _sweep(house: House) -> None:
+    while True:
+        try:
+            await house.sweeper.run_once(datetime.now(UTC))
+        except QuaymasterError as error:
+            log.warning("sweep put off: %s", error.message)
+        await anyio.sleep(SWEEP_SECONDS)
+
+
+def local_user() -> str:
+    """The name of the operating-system user, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

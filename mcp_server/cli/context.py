@@ -1,0 +1,112 @@
+"""What a command is given: the settings, the composition root, and the two streams it writes to."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from mcp_server import config, logs
+from mcp_server.config import Settings
+from mcp_server.domain.callers import Caller
+from mcp_server.services.bootstrap import Bootstrap
+from mcp_server.services.calls import Call, Calls
+from mcp_server.services.conflicts import Conflicts
+from mcp_server.services.keys import Keys
+from mcp_server.services.signin import SignIn, local_owner
+from mcp_server.services.staged import Staged
+from mcp_server.services.status import Status
+
+OK, FAILED, USAGE, REFUSED = 0, 1, 2, 4
+"""Exit codes of every command."""
+
+
+class Cases(Protocol):
+    """The use cases that commands need."""
+
+    @property
+    def calls(self) -> Calls: ...
+    @property
+    def bootstrap(self) -> Bootstrap: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def staged(self) -> Staged: ...
+    @property
+    def conflicts(self) -> Conflicts: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def sign_in(self) -> SignIn: ...
+
+
+class Root(Protocol):
+    """The composition root, as commands see it."""
+
+    def open_app(self, settings: Settings, /) -> AbstractAsyncContextManager[Cases]: ...
+
+    def local_user(self) -> str: ...
+
+    async def serve_stdio(self, settings: Settings, toolsets: Sequence[str] = ..., /) -> None: ...
+
+    async def serve_http(
+        self, settings: Settings, /, *, host: str, port: int, toolsets: Sequence[str], allow_remote: bool
+    ) -> None: ...
+
+
+@dataclass
+class Context:
+    """`environ` and `cwd` are where settings come from."""
+
+    find_root: Callable[[], Root]
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    cwd: Path = field(default_factory=Path.cwd)
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Raises SettingsError with every problem."""
+        settings = config.load(self.environ, self.cwd)
+        logs.configure(level=settings.log_level, form=settings.log_format, stream=self.err)
+        for warning in settings.warnings:
+            self.tell(f"warning: {warning}")
+        return settings
+
+    @cached_property
+    def root(self) -> Root:
+        return self.find_root()
+
+    def operator(self) -> Caller:
+        """The person at the command line, who can read the home: owner of the team `local`."""
+        return local_owner(self.root.local_user(), transport="cli")
+
+    def call(self, action: str, **params: Any) -> Call:
+        return Call(caller=self.operator(), action=action, params=params)
+
+    def print(self, text: str) -> None:
+        """One line of the command's answer, on stdout."""
+        self.out.write(f"{text}\n")
+
+    def print_json(self, value: Any) -> None:
+        self.print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+    def tell(self, text: str) -> None:
+        """One line for the person, on stderr."""
+        self.err.write(f"{text}\n")
+
+
+def table(rows: Sequence[Sequence[str]], heading: Sequence[str]) -> list[str]:
+    """Lines with columns as wide as they must be."""
+    lines = [heading, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]

@@ -1,0 +1,85 @@
+"""The command line: which commands there are, and how their failures end.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 4 refused (locked, forbidden, not found, in
+conflict).
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from mcp_server.cli import configs, keys, locks, servers
+from mcp_server.cli.context import FAILED, REFUSED, USAGE, Context, Root
+from mcp_server.config import SettingsError
+from mcp_server.domain.errors import Corrupt, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
+
+COMMANDS = (servers, keys, locks, configs)
+
+
+def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Context | None = None) -> int:
+    """Carry out one command line; returns its exit code."""
+    context = context or Context(find_root)
+    try:
+        chosen = parser().parse_args(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else USAGE
+    try:
+        return _carry_out(chosen, context)
+    except SettingsError as error:
+        for problem in error.problems:
+            context.tell(str(problem))
+        return USAGE
+    except QuaymasterError as error:
+        context.tell(f"{error.message.rstrip('.')}. {error.next}")
+        return _code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        context.out = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="quaymaster",
+        description="Infrastructure for AI agents over MCP: projects, tasks, file locks, teams and keys.",
+        allow_abbrev=False,
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for each in COMMANDS:
+        each.add(commands)
+    return top
+
+
+def _carry_out(chosen: argparse.Namespace, context: Context) -> int:
+    command: Callable[[argparse.Namespace, Context], int] = chosen.run
+    if not inspect.iscoroutinefunction(command):
+        return command(chosen, context)
+
+    async def asynchronous() -> int:
+        code: int = await command(chosen, context)
+        return code
+
+    return anyio.run(_unwrapped, asynchronous)
+
+
+async def _unwrapped(command: Callable[[], object]) -> int:
+    """A task group wraps what is raised inside it: one error alone is raised as itself."""
+    try:
+        return await command()  # type: ignore[misc, no-any-return]
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from error.__cause__
+
+
+def _code(error: QuaymasterError) -> int:
+    if isinstance(error, Invalid):
+        return USAGE
+    return FAILED if isinstance(error, (Unavailable, OutcomeUnknown, Corrupt)) else REFUSED

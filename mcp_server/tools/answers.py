@@ -1,0 +1,99 @@
+"""What a client is answered: results and errors as content for the model and structured content for
+programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mcp.types import CallToolResult, TextContent
+from pydantic import ValidationError
+
+from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
+from mcp_server.domain.results import Result
+
+
+def answer(result: Result) -> CallToolResult:
+    """The structured content keeps every field; the text leaves out what is empty, and begins with the
+    message."""
+    structured = result.model_dump(mode="json")
+    shown = _without_empty(structured)
+    message = shown.pop("message", None)
+    if not result.notices:
+        shown.pop("notices")
+    text = _compact(shown)
+    return CallToolResult(
+        content=[TextContent(text=f"{message}\n{text}" if message else text)], structured_content=structured
+    )
+
+
+def refusal(error: QuaymasterError) -> CallToolResult:
+    """One sentence, what to do next, and the details."""
+    payload = error.payload()
+    details = {
+        name: value for name, value in payload.items() if name not in ("code", "message", "next", "fields")
+    }
+    text = f"{error.code}: {_sentence(error.message)} {error.next}"
+    return CallToolResult(
+        is_error=True,
+        content=[TextContent(text=f"{text}\n{_compact(details)}" if details else text)],
+        structured_content=json.loads(_compact(payload)),
+    )
+
+
+def crash(correlation_id: str) -> CallToolResult:
+    """What a caller hears of an unexpected exception: where the operator finds it."""
+    message = f"The server failed to carry out this call (reference {correlation_id})."
+    next_step = (
+        "Read the present state before trying again; the operator finds the reference in the server's log."
+    )
+    return CallToolResult(
+        is_error=True,
+        content=[TextContent(text=f"INTERNAL: {message} {next_step}")],
+        structured_content={
+            "code": "INTERNAL",
+            "message": message,
+            "next": next_step,
+            "correlation_id": correlation_id,
+        },
+    )
+
+
+def unknown_tool(name: str) -> NotFound:
+    """The same for a tool that does not exist and for one that the caller may not see."""
+    return NotFound(f"Unknown tool: {name[:100]}", next="tools/list shows the tools that this key may call.")
+
+
+def refused_arguments(error: ValidationError) -> Invalid:
+    """The arguments and the rules they broke; never a value."""
+    fields: dict[str, str] = {}
+    for found in error.errors(include_input=False, include_context=False, include_url=False):
+        where = ".".join(str(part) for part in found["loc"])[:100] or "arguments"
+        fields.setdefault(where, _rule(found["type"], found["msg"]))
+    return Invalid(_sentence("; ".join(f"{name}: {rule}" for name, rule in fields.items())), fields=fields)
+
+
+def _rule(kind: str, text: str) -> str:
+    if kind == "extra_forbidden":
+        return "is not an argument of this tool"
+    if kind == "missing":
+        return "is required"
+    return text.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: _without_empty(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item is not None and item not in ("", {})}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value
