@@ -1,0 +1,55 @@
+"""The stores that several processes share, by a name that fits into an argument."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from mcp_server.adapters.postgres.connections import ConnectionSettings
+from mcp_server.adapters.postgres.primary import PostgresPrimary
+from mcp_server.adapters.registry.store import RegistryStore
+from mcp_server.domain.audit import AuditRow
+from mcp_server.ports.store import Committed, Intent, Reading, Store, StoreStatus, Transaction
+
+T = TypeVar("T")
+
+
+class PrimaryAlone:
+    """PostgreSQL as a `Store` without a mirror: what its rows promise, they promise by themselves."""
+
+    def __init__(self, primary: PostgresPrimary) -> None:
+        self._primary = primary
+
+    async def run(self, fn: Callable[[Transaction], Awaitable[T]], intent: Intent) -> Committed[T]:
+        value, _, _ = await self._primary.run(fn, intent, line_id=uuid.uuid4().hex, epoch=1)
+        return Committed(value)
+
+    async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:
+        return await self._primary.read(fn)
+
+    async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None:
+        await self._primary.record(rows, used)
+
+    async def status(self) -> StoreStatus:
+        return StoreStatus(mode="primary", healthy=True)
+
+
+@asynccontextmanager
+async def opened(name: str) -> AsyncIterator[Store]:
+    """`registry:DIRECTORY` or `postgres:URL`, brought up to date."""
+    kind, _, where = name.partition(":")
+    if kind == "registry":
+        registry = await RegistryStore.open(Path(where), patience=30)
+        try:
+            yield registry
+        finally:
+            registry.close()
+    else:
+        primary = PostgresPrimary(ConnectionSettings(dsn=where))
+        try:
+            await primary.prepare()
+            yield PrimaryAlone(primary)
+        finally:
+            await primary.close()
