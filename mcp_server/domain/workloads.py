@@ -14,6 +14,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretBytes, SecretStr, model_validator
 
+from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Moment, Value
 from mcp_server.domain.slots import SlotName
 from mcp_server.domain.teams import EnvironmentName
@@ -25,6 +26,15 @@ SHARED = "-"
 NAME = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}$"
 LOOPBACK = "127.0.0.1"
 MB = 1024 * 1024
+
+MAX_IMAGE = 500
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:localhost|[a-zA-Z0-9][a-zA-Z0-9-]*(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:[0-9]))(?::[0-9]{1,5})?"
+IMAGE = re.compile(
+    rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::(?P<tag>\w[\w.-]{{0,127}}))?(?:@(?P<digest>sha256:[0-9a-f]{{64}}))?",
+    re.ASCII,
+)
+IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 WorkloadState = Literal["created", "running", "restarting", "paused", "exited", "dead"]
 Health = Literal["none", "starting", "healthy", "unhealthy"]
@@ -464,10 +474,17 @@ def project_network_name(project: str) -> str:
     return f"{LABEL}-net-{project}"
 
 
-def image_with_tag(name: str) -> str:
-    """The name as a registry is asked for it: without tag and digest it means `latest`, never all tags."""
-    last = name.rpartition("/")[2]
-    return name if re.search(r"[:@]", last) else f"{name}:latest"
+def image_name(text: str) -> str:
+    """An image's name as engines and registries take it; without tag and digest it means `latest`.
+
+    Raises Invalid for everything else, so that a name leads nowhere but to an image.
+    """
+    if IMAGE_ID.fullmatch(text):
+        return text
+    match = IMAGE.fullmatch(text) if len(text) <= MAX_IMAGE else None
+    if match is None:
+        raise Invalid.field("image", "an image name such as registry/name:tag or name@sha256:digest")
+    return text if match["tag"] or match["digest"] else f"{text}:latest"
 
 
 def _plain(variables: Mapping[str, str]) -> dict[str, SecretStr]:
