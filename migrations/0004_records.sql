@@ -275,7 +275,7 @@ ALTER TABLE api_keys
   ADD CONSTRAINT api_keys_role_check CHECK (role IN ('owner', 'admin', 'member', 'viewer'));
 ALTER TABLE projects
   ADD COLUMN rev BIGINT NOT NULL DEFAULT 1,
-  ADD COLUMN uid VARCHAR(32) NOT NULL DEFAULT replace(gen_random_uuid()::TEXT, '-', '') UNIQUE,
+  ADD COLUMN uid VARCHAR(32) NOT NULL DEFAULT replace(gen_random_uuid()::TEXT, '-', ''),
   ADD COLUMN description VARCHAR(2000) NOT NULL DEFAULT '',
   ADD COLUMN path VARCHAR(1000),
   ALTER COLUMN team_id SET NOT NULL, ALTER COLUMN type SET NOT NULL,

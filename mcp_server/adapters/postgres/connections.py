@@ -20,7 +20,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """All times in seconds. `command_timeout` is the longest silence that is not asked about on a fresh connection."""
+    """All times in seconds. `command_timeout` is the longest silence that is not asked about on a fresh
+    connection."""
 
     dsn: str = field(repr=False)
     pool_max: int = 20
@@ -34,7 +35,8 @@ class ConnectionSettings:
     application_name: str = "quaymaster"
 
     def session(self, *, bounded: bool) -> dict[str, str]:
-        """What each session asks of the server: a lost client must free its rows, a bounded one must not wait long.
+        """What each session asks of the server: a lost client must free its rows, a bounded one must not
+        wait long.
 
         The server gives up a little before the client does: then the answer is known without a probe.
         """
@@ -108,7 +110,10 @@ class Connections:
         if not isinstance(error, TimeoutError):
             return translated(error)
         try:
-            async with asyncio.timeout(self.settings.probe_timeout), self.fresh(purpose="probe") as connection:
+            async with (
+                asyncio.timeout(self.settings.probe_timeout),
+                self.fresh(purpose="probe") as connection,
+            ):
                 await connection.fetchval("SELECT 1")
         except (TimeoutError, Outage):
             return Outage("PostgreSQL is silent", probed=True)
@@ -227,7 +232,8 @@ async def _close(connection: Connection) -> None:
 
 
 def _unreachable(error: BaseException) -> BaseException:
-    """What a failed attempt to connect means. It was a fresh connection, so an outage needs no further probe."""
+    """What a failed attempt to connect means. It was a fresh connection, so an outage needs no further
+    probe."""
     if isinstance(error, TimeoutError):
         return Outage("PostgreSQL does not answer", probed=True)
     told = translated(error)

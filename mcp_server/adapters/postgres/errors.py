@@ -27,7 +27,8 @@ _SETTINGS_NEXT = "Check QUAYMASTER_DATABASE_URL or QUAYMASTER_DB_*, and the righ
 
 
 def translated(error: BaseException) -> Exception | None:
-    """What the caller should hear instead of `error`; None for what is not the driver's, or a defect of ours."""
+    """What the caller should hear instead of `error`; None for what is not the driver's, or a defect of
+    ours."""
     if isinstance(error, asyncpg.PostgresError):
         return _from_state(error, error.sqlstate or "")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -39,7 +40,9 @@ def translated(error: BaseException) -> Exception | None:
     if isinstance(error, asyncpg.ProtocolError) or _is_closed(error):
         return Outage("the connection to PostgreSQL broke")
     if isinstance(error, asyncpg.exceptions.DataError | asyncpg.exceptions._base.DataError):
-        return Invalid("a value cannot be stored", next="Remove control characters and lone surrogates, or shorten it.")
+        return Invalid(
+            "a value cannot be stored", next="Remove control characters and lone surrogates, or shorten it."
+        )
     return None
 
 
@@ -58,7 +61,9 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
     if state == "42501":
         return _setting("PostgreSQL's role may not do what the server needs")
     if state == "23505":
-        return Conflict(f"what must be unique is taken ({error.constraint_name})", constraint=error.constraint_name)
+        return Conflict(
+            f"what must be unique is taken ({error.constraint_name})", constraint=error.constraint_name
+        )
     if state == "23503":
         return Conflict(f"a parent is gone ({error.constraint_name})", constraint=error.constraint_name)
     if kind == "22" or state in {"23514", "23502", "54000"}:
@@ -71,5 +76,6 @@ def _setting(message: str) -> Invalid:
 
 
 def _is_closed(error: BaseException) -> bool:
-    """The driver reports the use of a dead connection, and of a pool of dead ones, as misuse of its interface."""
+    """The driver reports the use of a dead connection, and of a pool of dead ones, as misuse of its
+    interface."""
     return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and "clos" in str(error)

@@ -1,7 +1,9 @@
 """The schema, brought up to date by numbered SQL files.
 
-One runner works at a time: it holds an advisory lock on a connection of its own, under a name that says who it is. Each file
-is one transaction together with its row in `schema_migrations`, so that a runner that is killed leaves nothing half.
+One runner works at a time: it holds an advisory lock on a connection of its own,
+  under a name that says who it is. Each file
+is one transaction together with its row in `schema_migrations`, so that a runner that is killed leaves
+  nothing half.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A row of `schema_migrations`. Rows of the seed's server have neither name nor checksum. `duration` in milliseconds."""
+    """A row of `schema_migrations`. Rows of the seed's server have neither name nor checksum. `duration` in
+    milliseconds."""
 
     version: int
     name: str | None
@@ -54,7 +57,8 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`changed`: names of applied files that are not as they were; `missing`: applied ones that are not on disk;
+    """`changed`: names of applied files that are not as they were; `missing`: applied ones that are not on
+    disk;
     `newer`: versions above all files."""
 
     applied: Sequence[Applied]
@@ -93,7 +97,8 @@ def folder() -> Path:
 
 
 def read(directory: Path) -> Sequence[Migration]:
-    """The numbered files in order. Raises Corrupt for a number that is missing or comes twice, and when there are none."""
+    """The numbered files in order. Raises Corrupt for a number that is missing or comes twice, and when
+    there are none."""
     files = sorted(path for path in directory.glob("*.sql") if path.name != _BOOKKEEPING)
     found = []
     for path in files:
@@ -125,7 +130,8 @@ class Migrations:
             return compare(files, await _applied(connection))
 
     async def up(self) -> Sequence[Migration]:
-        """Apply what is pending and return it. Raises Corrupt as `Status.refuse`, Unavailable when another runner holds the
+        """Apply what is pending and return it. Raises Corrupt as `Status.refuse`, Unavailable when another
+        runner holds the
         lock for longer than the setting allows, Invalid when a file cannot be applied."""
         files = read(self._directory)
         async with self._locked() as holder:
@@ -161,9 +167,15 @@ def compare(files: Sequence[Migration], applied: Sequence[Applied]) -> Status:
         applied=applied,
         pending=[file for file in files if file.version not in rows],
         changed=[
-            file.name for file in files if (row := rows.get(file.version)) and row.checksum not in (None, file.checksum)
+            file.name
+            for file in files
+            if (row := rows.get(file.version)) and row.checksum not in (None, file.checksum)
         ],
-        missing=[row.name or str(row.version) for row in applied if row.version <= last and row.version not in known],
+        missing=[
+            row.name or str(row.version)
+            for row in applied
+            if row.version <= last and row.version not in known
+        ],
         newer=[row.version for row in applied if row.version > last],
     )
 
@@ -171,7 +183,9 @@ def compare(files: Sequence[Migration], applied: Sequence[Applied]) -> Status:
 async def _applied(connection: Connection) -> Sequence[Applied]:
     if not await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL"):
         return []
-    rows = await connection.fetch("SELECT to_jsonb(m) AS row, m.applied_at FROM schema_migrations m ORDER BY m.version")
+    rows = await connection.fetch(
+        "SELECT to_jsonb(m) AS row, m.applied_at FROM schema_migrations m ORDER BY m.version"
+    )
     return [
         Applied(
             version=row["row"]["version"],
@@ -198,7 +212,10 @@ async def _apply(connection: Connection, migration: Migration) -> None:
             )
             await connection.execute(migration.sql)
             await connection.execute(
-                "UPDATE schema_migrations SET duration = $2, applied_at = clock_timestamp() WHERE version = $1",
+                """
+                UPDATE schema_migrations SET duration = $2, applied_at = clock_timestamp()
+                WHERE version = $1
+                """,
                 migration.version,
                 int((time.monotonic() - started) * 1000),
             )
@@ -208,7 +225,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
             raise
         raise Invalid(
             f"migration {migration.name} could not be applied: {error.args[0]}",
-            next="Nothing of this file was changed. Correct the data that the message names, then start again.",
+            next="Nothing of this file was changed. Correct what the message names, then start again.",
         ) from error
 
 
@@ -224,11 +241,11 @@ async def _held_by_another(connection: Connection, wait: float) -> Unavailable:
         *LOCK,
     )
     if owner is None:
-        return Unavailable(f"another process migrated the database for more than {wait:g} s, and has just ended")
+        return Unavailable(f"another process migrated the database for {wait:g} s, and has just ended")
     since = owner["backend_start"].isoformat(timespec="seconds")
     return Unavailable(
-        f"'{owner['application_name']}' (PostgreSQL process {owner['pid']}) migrates the database since {since}",
-        next="Wait for it, or end that PostgreSQL process when its owner is gone: SELECT pg_terminate_backend(PID).",
+        f"'{owner['application_name']}' (process {owner['pid']} of PostgreSQL) migrates since {since}",
+        next="Wait for it, or when its owner is gone end it: SELECT pg_terminate_backend(PID).",
         pid=owner["pid"],
         application=owner["application_name"],
         since=since,

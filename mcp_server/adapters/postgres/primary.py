@@ -1,0 +1,202 @@
+"""PostgreSQL as the primary store: transactions with a change log, over a bounded pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import asyncpg
+
+from mcp_server.adapters import faults
+from mcp_server.adapters.postgres import changelog, installation
+from mcp_server.adapters.postgres.audit import insert_rows
+from mcp_server.adapters.postgres.connections import Connection, Connections, ConnectionSettings
+from mcp_server.adapters.postgres.errors import RETRIED, translated
+from mcp_server.adapters.postgres.keys import note_use
+from mcp_server.adapters.postgres.migrations import Migrations
+from mcp_server.adapters.postgres.reading import PostgresReading
+from mcp_server.adapters.postgres.rows import Session
+from mcp_server.adapters.postgres.wakeups import WakeUps
+from mcp_server.domain.audit import AuditRow
+from mcp_server.domain.changes import Line
+from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.keys import ApiKey
+from mcp_server.domain.records import Record
+from mcp_server.ports.mirror import AlreadyApplied, Batch, Claim, Identity, Outage, Position, Replaying
+from mcp_server.ports.store import Intent, Reading
+
+T = TypeVar("T")
+TRIES = 3
+_BREATH = 0.01
+_BULK = 60.0
+"""Seconds for statements over many rows, on connections of their own."""
+
+
+class PostgresPrimary:
+    """A `ports.mirror.Primary`. Nothing is connected before the first call; `prepare` comes before the first
+    transaction."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._connections = Connections(settings)
+        self.migrations = Migrations(self._connections)
+        self._wakeups = WakeUps(self._connections)
+
+    # -- transactions
+
+    async def run(
+        self, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, *, line_id: str, epoch: int
+    ) -> tuple[T, Line, int]:
+        for tries_left in range(TRIES - 1, -1, -1):
+            async with self._connections.use() as connection:
+                try:
+                    value, line, seq = await _transact(connection, fn, intent, line_id, epoch)
+                except asyncpg.PostgresError as error:
+                    if error.sqlstate not in RETRIED or not tries_left:
+                        raise
+                    await asyncio.sleep(_BREATH * (TRIES - tries_left))
+                    continue
+            if seq:
+                self._wakeups.announce()
+            return value, line, seq
+        raise AssertionError("the last try returns or raises")
+
+    async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:
+        async with self._connections.use() as connection:
+            return await fn(PostgresReading(Session(connection)))
+
+    async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None:
+        async with self._connections.use() as connection, connection.transaction():
+            await insert_rows(connection, rows)
+            if used:
+                await note_use(connection, used)
+
+    async def find_key(self, key_hash: str) -> ApiKey | None:
+        return await self.read(lambda tx: tx.keys.by_hash(key_hash))
+
+    # -- who this is
+
+    async def identify(self) -> Identity:
+        wait = self._connections.settings.connect_timeout
+        try:
+            async with asyncio.timeout(wait), self._connections.fresh(purpose="identify") as connection:
+                return await installation.identify(connection)
+        except TimeoutError as error:
+            raise Outage("PostgreSQL does not answer", probed=True) from error
+
+    async def prepare(self) -> Identity:
+        applied = await self.migrations.up()
+        async with self._connections.fresh(purpose="prepare") as connection:
+            await installation.recognise(connection)
+            identity = await installation.identify(connection)
+        if identity.installation is not None:
+            self._connections.expect(identity.installation)
+        if applied:
+            await self._connections.renew()
+        return identity
+
+    async def raise_epoch(self, at_least: int) -> int:
+        async with self._connections.use() as connection:
+            return await installation.raise_epoch(connection, at_least)
+
+    async def claim(self, home: str, *, confirm: bool = False, force: bool = False) -> Claim:
+        async with self._connections.use() as connection:
+            return await installation.claim(connection, home, confirm=confirm, force=force)
+
+    # -- the change log
+
+    async def applied(self, line_id: str) -> Line | None:
+        async with self._connections.use() as connection:
+            return await changelog.find(connection, line_id)
+
+    async def since(self, position: Position) -> Batch:
+        async with self._connections.use() as connection:
+            return await changelog.since(connection, position)
+
+    async def everything(self) -> tuple[Sequence[Record], Position]:
+        try:
+            async with asyncio.timeout(_BULK), self._connections.fresh(purpose="everything") as connection:
+                return await changelog.everything(connection)
+        except TimeoutError as error:
+            raise Outage(f"PostgreSQL did not hand out its records within {_BULK:g} s") from error
+
+    async def has(self, position: Position) -> bool:
+        async with self._connections.fresh(purpose="recognise") as connection:
+            return await changelog.has(connection, position)
+
+    async def trim(self, home: str, position: Position) -> None:
+        async with self._connections.use() as connection:
+            await changelog.trim(connection, home, position)
+
+    async def changed(self, seconds: float) -> None:
+        await self._wakeups.heard(seconds)
+
+    # -- life
+
+    def gauges(self) -> Mapping[str, float]:
+        return self._connections.gauges()
+
+    async def close(self) -> None:
+        await self._wakeups.close()
+        await self._connections.close()
+
+
+async def _transact(
+    connection: Connection, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, line_id: str, epoch: int
+) -> tuple[T, Line, int]:
+    """Any error of the driver comes out as it is, except one during COMMIT that leaves the outcome
+    unknown."""
+    await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+    faults.at("postgres.begun")
+    session = Session(connection, changes={}, epoch=epoch)
+    try:
+        value = await fn(PostgresReading(session))
+        faults.at("postgres.before_log")
+        line, seq = await changelog.append(session, intent, line_id)
+        faults.at("postgres.before_commit")
+    except Exception as error:
+        await _undo(connection, error)
+        if await _was_applied(connection, error, line_id):
+            raise AlreadyApplied(line_id) from error
+        raise
+    await _commit(connection)
+    faults.at("postgres.committed")
+    return value, line, seq
+
+
+async def _undo(connection: Connection, error: Exception) -> None:
+    """A connection that is silent or broken is dropped: the server undoes what it hears no more of."""
+    if isinstance(error, TimeoutError) or connection.is_closed():
+        connection.terminate()
+        return
+    try:
+        await connection.execute("ROLLBACK", timeout=1)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+async def _was_applied(connection: Connection, error: Exception, line_id: str) -> bool:
+    """A second application of a line fails at the log, or earlier at records that the first one changed."""
+    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == changelog.LINE_ID:
+        return True
+    if connection.is_closed() or not isinstance(
+        error, QuaymasterError | asyncpg.IntegrityConstraintViolationError
+    ):
+        return False
+    return bool(
+        await connection.fetchval("SELECT EXISTS (SELECT 1 FROM change_log WHERE line_id = $1)", line_id)
+    )
+
+
+async def _commit(connection: Connection) -> None:
+    try:
+        await connection.execute("COMMIT")
+    except TimeoutError as error:
+        connection.terminate()
+        raise Outage("PostgreSQL did not answer a commit", committing=True) from error
+    except Exception as error:
+        told = translated(error)
+        if isinstance(told, Outage):
+            raise Outage(told.reason, committing=True) from error
+        raise

@@ -1,0 +1,114 @@
+"""All repositories over one session."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mcp_server.adapters.postgres.audit import AuditRows
+from mcp_server.adapters.postgres.conflicts import ConflictRows
+from mcp_server.adapters.postgres.deployments import DeploymentRows
+from mcp_server.adapters.postgres.domains import DomainRows
+from mcp_server.adapters.postgres.environments import EnvironmentRows, EnvironmentVersionRows
+from mcp_server.adapters.postgres.idempotency import IdempotencyRows
+from mcp_server.adapters.postgres.keys import KeyRows
+from mcp_server.adapters.postgres.locks import LockRows, LockScopeRows
+from mcp_server.adapters.postgres.members import MemberRows
+from mcp_server.adapters.postgres.plans import PlanRows
+from mcp_server.adapters.postgres.projects import ProjectRows
+from mcp_server.adapters.postgres.rows import Rows, Session
+from mcp_server.adapters.postgres.slots import SlotRows
+from mcp_server.adapters.postgres.tasks import TaskRows
+from mcp_server.adapters.postgres.teams import TeamRows
+from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.records import Record
+
+
+class PostgresReading:
+    """A `ports.mirror.Replaying` over a session that gathers changes, a `ports.store.Reading` over one that
+    does not."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def now(self) -> datetime:
+        return await self._session.now()
+
+    @property
+    def epoch(self) -> int:
+        return self._session.epoch
+
+    @property
+    def teams(self) -> TeamRows:
+        return TeamRows(self._session)
+
+    @property
+    def members(self) -> MemberRows:
+        return MemberRows(self._session)
+
+    @property
+    def keys(self) -> KeyRows:
+        return KeyRows(self._session)
+
+    @property
+    def projects(self) -> ProjectRows:
+        return ProjectRows(self._session)
+
+    @property
+    def slots(self) -> SlotRows:
+        return SlotRows(self._session)
+
+    @property
+    def deployments(self) -> DeploymentRows:
+        return DeploymentRows(self._session)
+
+    @property
+    def domains(self) -> DomainRows:
+        return DomainRows(self._session)
+
+    @property
+    def environments(self) -> EnvironmentRows:
+        return EnvironmentRows(self._session)
+
+    @property
+    def environment_versions(self) -> EnvironmentVersionRows:
+        return EnvironmentVersionRows(self._session)
+
+    @property
+    def tasks(self) -> TaskRows:
+        return TaskRows(self._session)
+
+    @property
+    def lock_scopes(self) -> LockScopeRows:
+        return LockScopeRows(self._session)
+
+    @property
+    def locks(self) -> LockRows:
+        return LockRows(self._session)
+
+    @property
+    def plans(self) -> PlanRows:
+        return PlanRows(self._session)
+
+    @property
+    def idempotency(self) -> IdempotencyRows:
+        return IdempotencyRows(self._session)
+
+    @property
+    def conflicts(self) -> ConflictRows:
+        return ConflictRows(self._session)
+
+    @property
+    def audit(self) -> AuditRows:
+        return AuditRows(self._session)
+
+    def repository(self, noun: str) -> object:
+        """The repositories bear the names of the nouns."""
+        return getattr(self, noun)
+
+    async def everything(self) -> list[Record]:
+        """All records, parents first."""
+        found: list[Record] = []
+        for kind in RECORDS:
+            rows: Rows[Record] = getattr(self, kind.noun)
+            found += await rows.everything()
+        return found

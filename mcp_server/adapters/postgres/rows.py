@@ -1,0 +1,243 @@
+"""What all repositories share: a session that notes what changed, and the five basic operations over literal
+SQL."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+
+import asyncpg
+from pydantic import ValidationError
+
+from mcp_server.adapters.postgres.connections import Connection
+from mcp_server.domain.audit import AuditRow
+from mcp_server.domain.changes import Change
+from mcp_server.domain.errors import Conflict, Corrupt, Invalid
+from mcp_server.domain.pages import Page, decode_cursor, page_of
+from mcp_server.domain.records import Record
+
+R = TypeVar("R", bound=Record)
+Row: TypeAlias = asyncpg.Record
+
+
+@dataclass(slots=True)
+class Session:
+    """One connection and what was changed over it, by noun and key. A session that only reads has no
+    `changes`."""
+
+    connection: Connection
+    changes: dict[tuple[str, str], Change] | None = None
+    audit: list[AuditRow] = field(default_factory=list)
+    epoch: int = 0
+    time: datetime | None = None
+
+    async def one(self, sql: str, *arguments: object) -> Row | None:
+        return await self.connection.fetchrow(sql, *arguments)
+
+    async def all(self, sql: str, *arguments: object) -> Sequence[Row]:
+        return await self.connection.fetch(sql, *arguments)
+
+    async def now(self) -> datetime:
+        """Asked once after each hold: between two holds no time needs to pass."""
+        if self.time is None or self.changes is None:
+            self.time = await self.connection.fetchval("SELECT clock_timestamp()")
+        assert self.time is not None  # noqa: S101  # PostgreSQL has a clock
+        return self.time
+
+    def must_write(self) -> None:
+        if self.changes is None:
+            raise RuntimeError("a reading cannot write; use Store.run")
+
+    def note(self, noun: str, key: str, *, base: int, rev: int, record: Record | None) -> None:
+        """Several changes of one record in one transaction are one change."""
+        assert self.changes is not None  # noqa: S101  # must_write came first
+        earlier = self.changes.get((noun, key))
+        if earlier is not None:
+            base = earlier.base
+        self.changes[noun, key] = Change(noun, key, base, rev, record)
+
+
+class Rows(Generic[R]):
+    """The five basic operations. A noun says how it is selected, inserted, updated and deleted, and how a
+    row reads."""
+
+    kind: ClassVar[type[Record]]
+    select: ClassVar[str]
+    """Columns under the names of the record's fields, from one table, without WHERE."""
+    where_key: ClassVar[str]
+    """The condition that `$1` is the key, with what makes a row a record."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, key: str) -> R | None:
+        row = await self._session.one(self.select + self.where_key, key)
+        return None if row is None else self._record(row)
+
+    async def hold(self, key: str) -> R | None:
+        """Where there is no record, its absence is held: of two that hold the same key the second waits, and
+        looks again.
+
+        The lock is FOR NO KEY UPDATE: it excludes every other writer of the row, but not new children of it.
+        """
+        self._session.time = None
+        locked = self.select + self.where_key + " FOR NO KEY UPDATE"
+        row = await self._session.one(locked, key)
+        if row is None:
+            await self._session.one(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{self._noun}/{key}"
+            )
+            row = await self._session.one(locked, key)
+        return None if row is None else self._record(row)
+
+    async def add(self, record: R) -> R:
+        self._session.must_write()
+        row = await self._insert(record)
+        if row is None:
+            raise await self._why_not_added(record)
+        return self._noted(record, base=0, rev=row["rev"])
+
+    async def save(self, record: R) -> R:
+        self._session.must_write()
+        row = await self._update(record)
+        if row is None:
+            raise await self._why_not_saved(record)
+        return self._noted(record, base=record.rev, rev=row["rev"])
+
+    async def remove(self, record: R) -> None:
+        """Children that are still there go with it, each as a change of its own."""
+        self._session.must_write()
+        await self._remove_children(record)
+        row = await self._delete(record)
+        if row is None:
+            raise await self._why_not_saved(record)
+        self._session.note(self._noun, record.key, base=record.rev, rev=row["rev"], record=None)
+
+    async def everything(self) -> list[R]:
+        """All records, in no order."""
+        return self._records(await self._session.all(self.select + self._where_standing))
+
+    # -- what a noun says
+
+    _where_standing: ClassVar[str] = ""
+    """Which rows are records, where not all are."""
+
+    @abstractmethod
+    async def _insert(self, record: R) -> Row | None:
+        """Insert as revision 1 above the tombstone's and return it; None when anything unique is taken or a
+        parent gone."""
+
+    @abstractmethod
+    async def _update(self, record: R) -> Row | None:
+        """Replace at `record.rev` and return the next; None when the revision is another or anything unique
+        is taken."""
+
+    @abstractmethod
+    async def _delete(self, record: R) -> Row | None:
+        """Delete at `record.rev`, leave a tombstone and return its revision; None when the revision is
+        another."""
+
+    async def _remove_children(self, record: R) -> None:
+        """Nothing refers to most nouns."""
+
+    def _fields(self, row: Row) -> Mapping[str, Any]:
+        """The record's fields from a row."""
+        return dict(row)
+
+    # -- steps
+
+    @property
+    def _noun(self) -> str:
+        return self.kind.noun
+
+    def _record(self, row: Row) -> R:
+        fields = self._fields(row)
+        try:
+            return self.kind.model_validate(fields)  # type: ignore[return-value]
+        except ValidationError as error:
+            broken = ", ".join(
+                sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]})
+            )
+            raise Corrupt(
+                f"a row of {self._noun} is not a record (fields: {broken})",
+                next="Correct the row in PostgreSQL; the log names it.",
+            ) from error
+
+    def _records(self, rows: Iterable[Row]) -> list[R]:
+        return [self._record(row) for row in rows]
+
+    def _page(self, rows: Sequence[Row], limit: int, *fields: str) -> Page[R]:
+        """`rows` are up to `limit + 1`; `fields` name the position of the keyset."""
+        items = self._records(rows)
+        if len(items) <= limit or limit < 1:
+            return page_of(items, limit, None)
+        return page_of(items, limit, tuple(_text(getattr(items[limit - 1], name)) for name in fields))
+
+    def _noted(self, record: R, *, base: int, rev: int) -> R:
+        kept = record.change(rev=rev)
+        self._session.note(self._noun, record.key, base=base, rev=rev, record=kept)
+        return kept
+
+    def _note_gone(self, gone: Sequence[Row]) -> None:
+        for row in gone:
+            self._session.note(row["noun"], row["key"], base=row["rev"] - 1, rev=row["rev"], record=None)
+
+    async def _why_not_added(self, record: R) -> Conflict:
+        if await self.get(record.key) is not None:
+            return Conflict(f"'{record.key}' is taken in {self._noun}", noun=self._noun)
+        return Conflict(
+            f"'{record.key}' does not fit into {self._noun}: something unique is taken, or a parent is gone",
+            noun=self._noun,
+        )
+
+    async def _why_not_saved(self, record: R) -> Conflict:
+        stored = await self.get(record.key)
+        if stored is None:
+            return Conflict(f"'{record.key}' is gone from {self._noun}", noun=self._noun)
+        if stored.rev != record.rev:
+            return Conflict(f"'{record.key}' in {self._noun} was changed meanwhile", noun=self._noun)
+        return Conflict(f"what must be unique of '{record.key}' is taken in {self._noun}", noun=self._noun)
+
+
+def texts_after(after: str | None, parts: int) -> tuple[str | None, ...]:
+    """The position in a cursor, one None for each part without one. Raises Invalid."""
+    return decode_cursor(after, parts) or (None,) * parts
+
+
+def moment_after(after: str | None) -> tuple[datetime | None, str | None]:
+    """The position in a cursor of a time and an id. Raises Invalid."""
+    position = decode_cursor(after, 2)
+    if position is None:
+        return None, None
+    try:
+        moment = datetime.fromisoformat(position[0])
+    except ValueError as error:
+        raise _no_cursor() from error
+    if moment.tzinfo is None:
+        raise _no_cursor()
+    return moment, position[1]
+
+
+def number_after(after: str | None) -> int | None:
+    """The position in a cursor of a number. Raises Invalid."""
+    position = decode_cursor(after, 1)
+    if position is None:
+        return None
+    try:
+        number = int(position[0])
+    except ValueError as error:
+        raise _no_cursor() from error
+    if abs(number) >= 1 << 31:
+        raise _no_cursor()
+    return number
+
+
+def _no_cursor() -> Invalid:
+    return Invalid.field("cursor", "must be a cursor that an earlier page of this list returned")
+
+
+def _text(value: object) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
