@@ -1,4 +1,4 @@
-"""Projects: made within quota and roots, reached through the own team only, deleted by plan with all they own."""
+"""Projects: made within quota and roots, and deleted by plan with all that belongs to them."""
 
 import os
 from collections.abc import Awaitable, Callable

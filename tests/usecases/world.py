@@ -1,4 +1,4 @@
-"""A server without its faces: the use cases over a registry in a directory, with a clock that a test moves."""
+"""A server without its faces: the use cases over a registry, with a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -147,13 +147,13 @@ class World:
         await self.store.run(transaction, SETUP)
 
     def caller(self, role: Role = "owner", team_id: str = "red", **fields: Any) -> Caller:
-        return Caller(
-            team_id=team_id,
-            role=role,
-            user=f"{team_id} {role}",
-            key_id=f"{team_id}-{role}",
-            **{"transport": "http", "address": "192.0.2.7", **fields},
-        )
+        known: dict[str, Any] = {
+            "user": f"{team_id} {role}",
+            "key_id": f"{team_id}-{role}",
+            "transport": "http",
+            "address": "192.0.2.7",
+        }
+        return Caller(team_id=team_id, role=role, **{**known, **fields})
 
     async def rows(self, team_id: str = "red", **filters: Any) -> list[AuditRow]:
         """The audit rows of a team, newest first, after everything queued was written."""
