@@ -38,8 +38,11 @@ class PostgresPrimary:
     """A `ports.mirror.Primary`. Nothing is connected before the first call; `prepare` comes before the first
     transaction."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
-        self._connections = Connections(settings)
+    def __init__(self, settings: ConnectionSettings | str) -> None:
+        """A text is the address alone, with everything else as it is by default."""
+        self._connections = Connections(
+            ConnectionSettings(settings) if isinstance(settings, str) else settings
+        )
         self.migrations = Migrations(self._connections)
         self._wakeups = WakeUps(self._connections)
 
