@@ -21,6 +21,7 @@ from mcp_server.adapters.registry.sealed import (
 from mcp_server.adapters.registry.state import Entry
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Line, change_from_json, change_to_json
+from mcp_server.domain.errors import Invalid
 from mcp_server.ports.mirror import Position
 
 
@@ -138,7 +139,11 @@ def encode(
     prev: str,
 ) -> tuple[bytes, str]:
     """A line as it is written, newline inside, and its checksum. Raises Invalid for what JSON cannot hold."""
-    body: dict[str, Any] = {"seq": seq, "kind": kind, **line_to_json(line), "pending": pending}
+    try:
+        content = line_to_json(line)
+    except ValueError as error:
+        raise Invalid("a value cannot be stored: text must be Unicode") from error
+    body: dict[str, Any] = {"seq": seq, "kind": kind, **content, "pending": pending}
     if position is not None:
         body["position"] = asdict(position)
     if said is not None:
