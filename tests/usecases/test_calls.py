@@ -251,8 +251,12 @@ async def test_a_fault_that_nobody_foresaw_leaves_a_row_without_its_text(world: 
 
 
 async def test_a_cancelled_call_leaves_a_row(world: World):
+    async def use_case() -> Result:
+        await anyio.sleep_forever()
+        return Result()
+
     with anyio.move_on_after(0.01):
-        await world.calls.perform(Call(caller=world.caller(), action="get_team"), anyio.sleep_forever)
+        await world.calls.perform(Call(caller=world.caller(), action="get_team"), use_case)
     rows = await world.rows()
     assert [(row.action, row.success) for row in rows] == [("get_team", False)]
     assert (rows[0].error or "").startswith("CANCELLED")

@@ -102,6 +102,7 @@ class World:
         self,
         caller: Caller,
         action: str,
+        /,
         *,
         idempotency_key: str | None = None,
         plan_token: str | None = None,
@@ -117,7 +118,7 @@ class World:
         )
         return await self.calls.perform(call, lambda: self._use_cases[action](call, **arguments))
 
-    async def planned(self, caller: Caller, action: str, **arguments: Any) -> Any:
+    async def planned(self, caller: Caller, action: str, /, **arguments: Any) -> Any:
         """A destructive call done at once: the plan, then its token."""
         plan = await self.do(caller, action, **arguments)
         return await self.do(caller, action, plan_token=plan.plan_token, **arguments)
