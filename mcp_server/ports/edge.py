@@ -75,7 +75,7 @@ class Edge(Protocol):
         ...
 
     async def detach(self, host: str) -> None:
-        """The host name answers 404 and no certificate is asked for it; nothing happens when it is unknown."""
+        """The host name answers 404 and no certificate is asked for it. An unknown one: no error."""
         ...
 
     async def forget(self, route: str) -> None:

@@ -1,0 +1,1 @@
+"""Caddy with one configuration for all projects, which never changes."""

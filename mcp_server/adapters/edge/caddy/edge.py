@@ -1,0 +1,131 @@
+"""The edge on Caddy: the directory is the switch, one configuration serves every project."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import anyio.to_thread
+
+from mcp_server.adapters.edge.caddy.config import CaddySettings, identity
+from mcp_server.adapters.edge.probes import Answer, Door, probe
+from mcp_server.adapters.edge.switch import SwitchDirectory
+from mcp_server.domain.routes import Preview, Probe, Repair, Route, Target
+from mcp_server.domain.slots import SlotName
+
+T = TypeVar("T")
+
+Observed = Callable[[], Awaitable[str | None]]
+"""Asks the public port who answers there: an `identity`, or None."""
+
+NOWHERE = "nowhere.invalid"
+"""A host name that never leads anywhere: what answers it is the proxy itself."""
+
+
+class Caddy(Protocol):
+    """Where Caddy runs: on the host, started by the person, or in a container of ours."""
+
+    @property
+    def network(self) -> str | None: ...
+
+    def target(self, workload: str, container_port: int, published_port: int) -> Target: ...
+
+    async def ensure(self, settings: CaddySettings, observed: Observed) -> None: ...
+
+    async def connections(self, target: Target) -> int: ...
+
+
+class CaddyEdge:
+    """`ports.edge.Edge`. The token of settings and door is the directory's own (`SwitchDirectory.token`)."""
+
+    routes_traffic = True
+
+    def __init__(self, directory: SwitchDirectory, settings: CaddySettings, door: Door, caddy: Caddy) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._door = door
+        self._caddy = caddy
+
+    @property
+    def network(self) -> str | None:
+        return self._caddy.network
+
+    def target(self, workload: str, container_port: int, published_port: int) -> Target:
+        return self._caddy.target(workload, container_port, published_port)
+
+    def url(self, host: str) -> str | None:
+        return self._door.url(host)
+
+    async def ensure(self) -> None:
+        await _in_thread(self._directory.claim)
+        await self._caddy.ensure(self._settings, self._observed)
+
+    async def point(self, route: str, slot: SlotName, target: Target) -> None:
+        await _in_thread(lambda: self._directory.point(route, slot, target))
+
+    async def active(self, route: str) -> SlotName | None:
+        return await _in_thread(lambda: self._directory.active(route))
+
+    async def attach(self, host: str, route: str) -> None:
+        await _in_thread(lambda: self._directory.attach(host, route))
+
+    async def preview(self, route: str, preview: Preview) -> None:
+        await _in_thread(lambda: self._directory.preview(route, preview))
+
+    async def detach(self, host: str) -> None:
+        await _in_thread(lambda: self._directory.detach(host))
+
+    async def forget(self, route: str) -> None:
+        await _in_thread(lambda: self._directory.forget(route))
+
+    async def allow_tls(self, host: str) -> None:
+        if self._door.tls != "off":
+            await _in_thread(lambda: self._directory.allow_tls(host))
+
+    async def deny_tls(self, host: str) -> None:
+        await _in_thread(lambda: self._directory.deny_tls(host))
+
+    async def routes(self) -> tuple[Route, ...]:
+        return await _in_thread(self._directory.routes)
+
+    async def rebuild(self, wanted: Sequence[Route]) -> tuple[Repair, ...]:
+        if self._door.tls == "off":
+            wanted = [route.change(tls=()) for route in wanted]
+        return await _in_thread(lambda: self._directory.rebuild(wanted))
+
+    async def probe(self, host: str, path: str = "/", *, count: int = 1) -> tuple[Probe, ...]:
+        secure = self._door.tls != "off" and await _in_thread(lambda: self._directory.allows_tls(host))
+        answers = [await self._ask(host, path, secure=secure) for _ in range(count)]
+        return tuple(answer.probe for answer in answers)
+
+    async def connections(self, target: Target) -> int:
+        return await self._caddy.connections(target)
+
+    async def check(self) -> tuple[str, ...]:
+        problems = [
+            f"{stray} in the edge's directory is none of Quaymaster's files: look at it, then remove it."
+            for stray in await _in_thread(self._directory.strays)
+        ]
+        running = await self._observed()
+        if running is None:
+            problems.append("No Caddy of this installation answers on the edge's port: start it.")
+        elif running != identity(self._settings):
+            problems.append(
+                "The Caddy on the edge's port runs another configuration than this installation's: "
+                "give it the present one and restart it."
+            )
+        return tuple(problems)
+
+    async def close(self) -> None:
+        """Nothing is held between calls."""
+
+    async def _observed(self) -> str | None:
+        return (await self._ask(NOWHERE, "/", secure=False)).edge
+
+    async def _ask(self, host: str, path: str, *, secure: bool) -> Answer:
+        return await _in_thread(lambda: probe(self._door, host, path, secure=secure))
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Not given up half-way when the caller is cancelled: a change is bounded and ends."""
+    return await anyio.to_thread.run_sync(work)

@@ -1,0 +1,49 @@
+"""A Caddy on the host that the person runs with the configuration that `quaymaster edge config` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio.to_thread
+
+from mcp_server.adapters.edge.caddy.config import CaddySettings, identity
+from mcp_server.adapters.edge.sockets import TABLES, established
+from mcp_server.domain.errors import Conflict, Unavailable
+from mcp_server.domain.routes import Target
+
+LOOPBACK = "127.0.0.1"
+START = "Run 'quaymaster edge config > edge.json' and start Caddy with 'caddy run --config edge.json'."
+
+
+class HostCaddy:
+    """Targets are the slots' published ports on loopback. Nothing is ever started here."""
+
+    network = None
+
+    def target(self, workload: str, container_port: int, published_port: int) -> Target:
+        return Target(host=LOOPBACK, port=published_port)
+
+    async def ensure(self, settings: CaddySettings, observed: Callable[[], Awaitable[str | None]]) -> None:
+        running = await observed()
+        if running is None:
+            raise Unavailable("No Caddy of this installation answers on the edge's port.", next=START)
+        if running.partition(" ")[0] != settings.installation:
+            raise Conflict(
+                "The Caddy on the edge's port belongs to another installation of Quaymaster.",
+                next="Give this installation other ports: QUAYMASTER_EDGE_HTTP_PORT and _HTTPS_PORT.",
+            )
+        if running != identity(settings):
+            raise Unavailable("The Caddy on the edge's port runs an older configuration.", next=START)
+
+    async def connections(self, target: Target) -> int:
+        """Everything on this host that is connected there, so never fewer than Caddy's own."""
+        tables = await anyio.to_thread.run_sync(_read_tables)
+        return established(tables, {target.host}, target.port)
+
+
+def _read_tables() -> str:
+    try:
+        return "\n".join(Path(table).read_text() for table in TABLES if Path(table).exists())
+    except OSError as error:
+        raise Unavailable("The host's list of connections cannot be read.") from error

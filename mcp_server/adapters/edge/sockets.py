@@ -1,0 +1,27 @@
+"""Open connections, as the kernel lists them in /proc/net/tcp and /proc/net/tcp6."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+
+_ESTABLISHED = "01"
+_MAPPED = "0000000000000000FFFF0000"
+
+
+def established(tables: str, addresses: Collection[str], port: int) -> int:
+    """How many established connections lead to this port of one of these IPv4 addresses.
+
+    `tables` is the text of both tables of the network namespace that the connections begin in.
+    """
+    remote = {_hexadecimal(address, port) for address in addresses}
+    remote |= {_MAPPED + one for one in remote}
+    rows = (line.split() for line in tables.splitlines())
+    return sum(1 for row in rows if len(row) > 3 and row[3] == _ESTABLISHED and row[2] in remote)
+
+
+def _hexadecimal(address: str, port: int) -> str:
+    """As the kernel writes it on a little-endian machine: the address's bytes turned round, the port not."""
+    return f"{socket.inet_aton(address)[::-1].hex().upper()}:{port:04X}"

@@ -1,0 +1,474 @@
+"""The state of the edge as a directory that the proxy reads at every request.
+
+    ROOT/installation                        whose directory this is
+    ROOT/probe                               the word by which the proxy knows a probe
+    ROOT/lock                                held by whoever changes something
+    ROOT/switch/hosts/HOST                   -> ../routes/ROUTE or ../previews/ROUTE.SLOT
+    ROOT/switch/routes/ROUTE/blue/TARGET     blue listens here
+    ROOT/switch/routes/ROUTE/green/TARGET    green listens here, and is not active
+    ROOT/switch/routes/ROUTE/on-green/TARGET green listens here, and is active
+    ROOT/switch/previews/ROUTE.SLOT/only-SLOT/TARGET
+    ROOT/switch/tls/HOST                     certificates may be asked for
+
+A reader looks in `on-green`, then in `blue`. So one rename of `green` to `on-green`, or back, moves all host
+names of a route, and a reader that meets it half-way finds `blue`, which was or will be right. Only a
+directory that nobody reads is ever rewritten. Nothing has contents but names, every name is checked, and
+every step is on the disk before the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mcp_server.adapters import faults
+from mcp_server.domain.errors import Conflict, Invalid, Unavailable
+from mcp_server.domain.routes import (
+    Preview,
+    Repair,
+    Route,
+    Target,
+    checked_host,
+    checked_route,
+    claimed_twice,
+    repairs,
+)
+from mcp_server.domain.slots import SlotName
+
+SETTLED = 1.0
+"""Seconds after a switch in which a reader may still look into the directory that was active before it."""
+
+LOCK_TIMEOUT = 10.0
+
+Check = Callable[[str], str]
+_UNFINISHED = ".new-"
+
+
+class SwitchDirectory:
+    """Synchronous: a method blocks on the disk or, for at most LOCK_TIMEOUT seconds, on another process."""
+
+    def __init__(self, root: Path, installation: str) -> None:
+        self._root = root
+        self._installation = installation
+        self._switch = root / "switch"
+        self._hosts = self._switch / "hosts"
+        self._routes = self._switch / "routes"
+        self._previews = self._switch / "previews"
+        self._tls = self._switch / "tls"
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    # -- whose it is -----------------------------------------------------------------------------------------
+
+    def claim(self) -> None:
+        """Make what is missing, and clear what a crash left half-made. Raises Conflict when it is another's."""
+        with self._changing():
+            for folder in (self._hosts, self._routes, self._previews, self._tls):
+                for unfinished in folder.glob(f"{_UNFINISHED}*"):
+                    _remove(unfinished)
+
+    def token(self) -> str:
+        """The word of this directory by which its proxy knows a probe: 32 hexadecimal digits, drawn once."""
+        path = self._root / "probe"
+        with self._changing():
+            if not path.exists():
+                _write(path, secrets.token_hex(16), 0o600)
+            return path.read_text().strip()
+
+    # -- changes ---------------------------------------------------------------------------------------------
+
+    def point(self, route: str, slot: SlotName, target: Target) -> None:
+        place = self._routes / checked_route(route)
+        with self._changing():
+            if not place.exists():
+                self._begin_route(place, slot, target)
+            elif _active(place) == slot:
+                _fill(place / _where(slot, active=True), target)
+            else:
+                _fill(place / _where(slot, active=False), target)
+                faults.at("edge.point.written")
+                _switch(place, slot)
+                faults.at("edge.point.switched")
+                _sync(place)
+            faults.at("edge.point.done")
+
+    def attach(self, host: str, route: str) -> None:
+        with self._changing():
+            self._link(checked_host(host), f"../routes/{checked_route(route)}")
+
+    def preview(self, route: str, preview: Preview) -> None:
+        with self._changing():
+            self._preview(checked_route(route), preview)
+
+    def detach(self, host: str) -> None:
+        with self._changing():
+            self._detach(checked_host(host))
+
+    def forget(self, route: str) -> None:
+        with self._changing():
+            self._forget(checked_route(route))
+
+    def allow_tls(self, host: str) -> None:
+        with self._changing():
+            _touch(self._tls / checked_host(host))
+
+    def deny_tls(self, host: str) -> None:
+        with self._changing():
+            _unlink(self._tls / checked_host(host))
+
+    def rebuild(self, wanted: Sequence[Route]) -> tuple[Repair, ...]:
+        if twice := claimed_twice(wanted):
+            raise Invalid(f"Host names claimed by more than one route: {', '.join(twice)}.")
+        self.claim()
+        done = (*repairs(self.routes(), wanted), *self._leftovers(wanted))
+        if done:
+            self._bring_about(wanted)
+        return done
+
+    # -- what is ---------------------------------------------------------------------------------------------
+
+    def active(self, route: str) -> SlotName | None:
+        return _active(self._routes / checked_route(route))
+
+    def allows_tls(self, host: str) -> bool:
+        return (self._tls / checked_host(host)).exists()
+
+    def routes(self) -> tuple[Route, ...]:
+        """What the proxy acts on, by name. Entries that it does not act on are left out."""
+        links = self._links()
+        names = {*_named(self._routes, checked_route), *filter(None, map(_route_of, links.values()))}
+        tls = set(_named(self._tls, checked_host))
+        return tuple(self._route(name, links, tls) for name in sorted(names))
+
+    def strays(self) -> tuple[str, ...]:
+        """Entries that this adapter did not make, relative to the root, sorted."""
+        known = {
+            self._switch: {"hosts", "routes", "previews", "tls"},
+            self._hosts: {host for host, link in self._links().items() if _route_of(link)},
+            self._routes: set(_named(self._routes, checked_route)),
+            self._tls: set(_named(self._tls, checked_host)),
+        }
+        found = [
+            folder / name
+            for folder, names in known.items()
+            for name in _entries(folder)
+            if name not in names and not name.startswith(_UNFINISHED)
+        ]
+        return tuple(sorted(str(path.relative_to(self._root)) for path in found))
+
+    # -- steps -----------------------------------------------------------------------------------------------
+
+    def _begin_route(self, place: Path, slot: SlotName, target: Target) -> None:
+        """The route appears whole: a reader that found half of it would answer 404 for a host that is
+        attached.
+        """
+        aside = place.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        _make(aside)
+        _make(aside / "blue")
+        _fill(aside / _where(slot, active=True), target)
+        faults.at("edge.point.written")
+        aside.rename(place)
+        faults.at("edge.point.switched")
+        _sync(place.parent)
+
+    def _link(self, host: str, to: str) -> None:
+        path = self._hosts / host
+        with contextlib.suppress(OSError):
+            if os.readlink(path) == to:
+                return
+        aside = self._hosts / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        aside.symlink_to(to)
+        faults.at("edge.attach.written")
+        aside.rename(path)
+        faults.at("edge.attach.linked")
+        _sync(self._hosts)
+
+    def _preview(self, route: str, preview: Preview) -> None:
+        place = self._previews / f"{route}.{preview.slot}"
+        _make(place)
+        _fill(place / f"only-{preview.slot}", preview.target)
+        faults.at("edge.preview.written")
+        self._link(preview.host, f"../previews/{place.name}")
+
+    def _detach(self, host: str) -> None:
+        """Certificates first: a host that nobody attaches again must not keep the right to one."""
+        _unlink(self._tls / host)
+        faults.at("edge.detach.denied")
+        path = self._hosts / host
+        link = _link_of(path)
+        _unlink(path)
+        if link is not None and (preview := _preview_name(link)) and link not in self._links().values():
+            _remove(self._previews / preview)
+
+    def _forget(self, route: str) -> None:
+        ours = (f"../routes/{route}", f"../previews/{route}.blue", f"../previews/{route}.green")
+        for host, link in self._links().items():
+            if link in ours:
+                self._detach(host)
+                faults.at("edge.forget.detached")
+        _remove(self._routes / route)
+
+    def _bring_about(self, wanted: Sequence[Route]) -> None:
+        for route in self.routes():
+            if route.name not in {one.name for one in wanted}:
+                self.forget(route.name)
+        for route in wanted:
+            if route.active is not None and route.target is not None:
+                self.point(route.name, route.active, route.target)
+            else:
+                with self._changing():
+                    _remove(self._routes / route.name)
+            for host in route.hosts:
+                self.attach(host, route.name)
+            for preview in route.previews:
+                self.preview(route.name, preview)
+        kept = {host for route in wanted for host in (*route.hosts, *(one.host for one in route.previews))}
+        for host in self._links():
+            if host not in kept:
+                self.detach(host)
+        allowed = {host for route in wanted for host in route.tls}
+        for host in _named(self._tls, checked_host):
+            if host not in allowed:
+                self.deny_tls(host)
+        for host in sorted(allowed):
+            self.allow_tls(host)
+
+    def _leftovers(self, wanted: Sequence[Route]) -> Iterator[Repair]:
+        """Host names and permissions that no route shows: links to nowhere, permissions without a host."""
+        routes = (*self.routes(), *wanted)
+        shown = {host for route in routes for host in (*route.hosts, *(one.host for one in route.previews))}
+        allowed = {host for route in routes for host in route.tls}
+        for host in self._links():
+            if host not in shown:
+                yield Repair(kind="host", name=host, found="unknown", made="removed")
+        for host in _named(self._tls, checked_host):
+            if host not in allowed:
+                yield Repair(kind="tls", name=host, found="unknown", made="removed")
+
+    def _route(self, name: str, links: dict[str, str], tls: set[str]) -> Route:
+        active = _active(self._routes / name)
+        target = _target(self._routes / name / _where(active, active=True)) if active else None
+        hosts = tuple(host for host, link in links.items() if link == f"../routes/{name}")
+        previews = tuple(self._previews_of(name, links))
+        own = {*hosts, *(preview.host for preview in previews)}
+        return Route(
+            name=name,
+            active=active if target else None,
+            target=target,
+            hosts=hosts,
+            previews=previews,
+            tls=tuple(own & tls),
+        )
+
+    def _previews_of(self, route: str, links: dict[str, str]) -> Iterator[Preview]:
+        slots: tuple[SlotName, ...] = ("blue", "green")
+        for slot in slots:
+            target = _target(self._previews / f"{route}.{slot}" / f"only-{slot}")
+            for host, link in links.items():
+                if target is not None and link == f"../previews/{route}.{slot}":
+                    yield Preview(host=host, slot=slot, target=target)
+
+    def _links(self) -> dict[str, str]:
+        found = {host: _link_of(self._hosts / host) for host in _named(self._hosts, checked_host)}
+        return {host: link for host, link in found.items() if link is not None}
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The only one who changes this directory, which exists and is ours."""
+        try:
+            _make(self._root)
+            with _locked(self._root / "lock"):
+                self._own()
+                yield
+        except OSError as error:
+            raise Unavailable(
+                f"The edge's directory cannot be changed: {error.strerror or type(error).__name__}.",
+                next=f"Make {self._root} writable for Quaymaster's user, on a disk that has room.",
+            ) from error
+
+    def _own(self) -> None:
+        path = self._root / "installation"
+        try:
+            owner = path.read_text().strip()
+        except FileNotFoundError:
+            _write(path, self._installation, 0o644)
+            owner = self._installation
+        if owner != self._installation:
+            raise Conflict(
+                "The edge's directory belongs to another installation; nothing in it was changed.",
+                next=f"Use another state directory, or remove {path} if the other installation is gone.",
+                owner=owner,
+            )
+        for folder in (self._switch, self._hosts, self._routes, self._previews, self._tls):
+            _make(folder)
+
+
+# -- one route's directory -----------------------------------------------------------------------------------
+
+
+def _where(slot: SlotName, *, active: bool) -> str:
+    return "on-green" if slot == "green" and active else slot
+
+
+def _active(place: Path) -> SlotName | None:
+    if _target(place / "on-green") is not None:
+        return "green"
+    return "blue" if _target(place / "blue") is not None else None
+
+
+def _switch(place: Path, slot: SlotName) -> None:
+    if slot == "green":
+        (place / "green").rename(place / "on-green")
+    elif (place / "on-green").exists():
+        (place / "on-green").rename(place / "green")
+
+
+def _fill(folder: Path, target: Target) -> None:
+    """The folder holds this target and no other: made new first, then the old one removed."""
+    _make(folder)
+    others = [folder / name for name in _entries(folder) if name != str(target)]
+    _touch(folder / str(target))
+    if others:
+        faults.at("edge.point.added")
+        _let_readers_pass(folder.parent)
+        for other in others:
+            other.unlink()
+        _sync(folder)
+
+
+def _let_readers_pass(place: Path) -> None:
+    """A rename changes the directory's time; a reader of just before it may still be looking."""
+    time.sleep(min(SETTLED, max(0.0, place.stat().st_mtime + SETTLED - time.time())))
+
+
+def _target(folder: Path) -> Target | None:
+    """What the proxy would take: the first name, in its order, that is a target."""
+    for name in sorted(_entries(folder)):
+        with contextlib.suppress(ValueError):
+            return Target.parse(name)
+    return None
+
+
+def _route_of(link: str) -> str | None:
+    """The route that a host's link leads to; None for a link that this adapter did not make."""
+    if (preview := _preview_name(link)) is not None:
+        return preview.rpartition(".")[0]
+    name = link.removeprefix("../routes/")
+    return name if name != link and _passes(name, checked_route) else None
+
+
+def _preview_name(link: str) -> str | None:
+    name = link.removeprefix("../previews/")
+    route, _, slot = name.rpartition(".")
+    return name if name != link and slot in ("blue", "green") and _passes(route, checked_route) else None
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _named(folder: Path, check: Check) -> list[str]:
+    return sorted(name for name in _entries(folder) if _passes(name, check))
+
+
+def _passes(name: str, check: Check) -> bool:
+    try:
+        check(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _link_of(path: Path) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def _make(folder: Path) -> None:
+    """The folder, readable for the proxy's user whatever this process's umask is."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    folder.chmod(0o755)
+    _sync(folder.parent)
+
+
+def _touch(path: Path) -> None:
+    if path.exists():
+        return
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+    _sync(path.parent)
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        _sync(path.parent)
+
+
+def _remove(path: Path) -> None:
+    """Gone in one step for readers; a crash leaves at most an unfinished name, which `claim` clears."""
+    if path.is_symlink() or path.is_file():
+        _unlink(path)
+    elif path.exists():
+        aside = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        path.rename(aside)
+        _sync(path.parent)
+        faults.at("edge.remove.renamed")
+        shutil.rmtree(aside)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    aside = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Polled, so that a thread never hangs here for good; the file is never replaced."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    with open(path, "a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                if time.monotonic() > deadline:
+                    raise Unavailable("Another process is changing the edge's directory.") from error
+                time.sleep(0.005)
+        yield
