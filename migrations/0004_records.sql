@@ -160,7 +160,7 @@ INSERT INTO upgrade_leftovers (table_name, key, reason, content)
 
 CREATE FUNCTION pg_temp.moment(text TEXT, otherwise TIMESTAMPTZ) RETURNS TEXT LANGUAGE plpgsql AS $$
 BEGIN
-  RETURN to_char(text::TIMESTAMPTZ AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+  RETURN to_char(coalesce(text::TIMESTAMPTZ, otherwise) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 EXCEPTION WHEN OTHERS THEN
   RETURN to_char(otherwise AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 END

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ import asyncpg
 from mcp_server.adapters.postgres.errors import translated
 from mcp_server.domain.errors import Unavailable
 from mcp_server.ports.mirror import Outage
+
+_ALARM = 10.0
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -64,11 +67,15 @@ class Connections:
         self._opening = asyncio.Lock()
         self._free = asyncio.Semaphore(settings.pool_max)
         self._waiting = 0
-        self._expected: str | None = None
+        self._witness = Witness()
 
     def expect(self, installation: str) -> None:
         """From now on a new connection that finds another installation, or none, is an outage."""
-        self._expected = installation
+        self._witness = Witness(installation)
+
+    def seen(self, seq: int) -> None:
+        """The log reaches to here: a new connection that finds less is an outage."""
+        self._witness.seq = max(self._witness.seq, seq)
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Connection]:
@@ -81,15 +88,15 @@ class Connections:
             self._free.release()
 
     @asynccontextmanager
-    async def fresh(self, *, purpose: str = "", within: float | None = None) -> AsyncIterator[Connection]:
-        """A connection of its own, without bounds on its statements, closed afterwards."""
-        settings = self.settings
-        if purpose:
-            settings = replace(settings, application_name=f"{settings.application_name} {purpose}")
+    async def fresh(self, purpose: str, *, patience: float = 10.0) -> AsyncIterator[Connection]:
+        """A connection of its own, closed afterwards. `patience` is for each of its statements."""
+        name = f"{self.settings.application_name} {purpose}"
+        settings = replace(self.settings, application_name=name)
         try:
             connection: Connection = await asyncpg.connect(
                 settings.dsn,
-                timeout=within or settings.connect_timeout,
+                timeout=settings.connect_timeout,
+                command_timeout=patience,
                 server_settings=settings.session(bounded=False),
             )
         except Exception as error:
@@ -97,6 +104,9 @@ class Connections:
         try:
             await _know_json(connection)
             yield connection
+        except TimeoutError as error:
+            connection.terminate()
+            raise Outage(f"PostgreSQL was silent for {patience:g} s") from error
         except Exception as error:
             told = translated(error)
             if told is None:
@@ -112,7 +122,7 @@ class Connections:
         try:
             async with (
                 asyncio.timeout(self.settings.probe_timeout),
-                self.fresh(purpose="probe") as connection,
+                self.fresh("probe") as connection,
             ):
                 await connection.fetchval("SELECT 1")
         except (TimeoutError, Outage):
@@ -205,11 +215,59 @@ class Connections:
     async def _greet(self, connection: Connection) -> None:
         """A server may come back as another one between two calls: see it before the first statement."""
         await _know_json(connection)
-        if self._expected is None:
+        if self._witness.installation is not None:
+            row = await connection.fetchrow(
+                """
+                SELECT id, greatest(trimmed_seq, (SELECT max(seq) FROM change_log)) AS seq FROM installation
+                """
+            )
+            self._witness.question(None if row is None else row["id"], 0 if row is None else row["seq"])
+
+
+@dataclass(slots=True)
+class Witness:
+    """What this process knows of the PostgreSQL that it works on.
+
+    A contradiction is an outage, so that the home looks closely before it goes on. Ten seconds later it has
+    looked, and what it then works on is what is expected.
+    """
+
+    installation: str | None = None
+    seq: int = 0
+    alarmed: float | None = None
+
+    def question(self, installation: str | None, seq: int) -> None:
+        """Raises Outage when this is not what was there before."""
+        if installation == self.installation and seq >= self.seq:
             return
-        found = await connection.fetchval("SELECT id FROM installation")
-        if found != self._expected:
-            raise Outage(f"PostgreSQL answers as installation {found}, not {self._expected}")
+        now = time.monotonic()
+        self.alarmed = self.alarmed or now
+        if now - self.alarmed < _ALARM:
+            raise Outage("PostgreSQL came back as another or an older one", probed=True)
+        self.installation, self.seq, self.alarmed = installation, seq, None
+
+
+@asynccontextmanager
+async def atomic(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that asks nothing more of a connection that is silent or broken."""
+    await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+    try:
+        yield
+    except Exception as error:
+        await undo(connection, error)
+        raise
+    await connection.execute("COMMIT")
+
+
+async def undo(connection: Connection, error: Exception) -> None:
+    """Roll back, or drop the connection: the server undoes what it hears no more of."""
+    if isinstance(error, TimeoutError) or connection.is_closed():
+        connection.terminate()
+        return
+    try:
+        await connection.execute("ROLLBACK", timeout=1)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def _know_json(connection: Connection) -> None:

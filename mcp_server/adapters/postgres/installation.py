@@ -15,7 +15,7 @@ import uuid
 
 import asyncpg
 
-from mcp_server.adapters.postgres.connections import Connection
+from mcp_server.adapters.postgres.connections import Connection, atomic
 from mcp_server.ports.mirror import Claim, Identity
 
 
@@ -47,7 +47,7 @@ async def recognise(connection: Connection) -> None:
     """Draw the installation's id where there is none; mend the log of a cluster that was restored
     elsewhere."""
     observed = await _observed(connection)
-    async with connection.transaction():
+    async with atomic(connection):
         await connection.execute(
             "INSERT INTO installation (id, observed, cluster) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING",
             uuid.uuid4().hex,
@@ -85,7 +85,7 @@ async def claim(connection: Connection, home: str, *, confirm: bool, force: bool
       and the homes that have
     been silent for a minute; the home is alone when no other one is left.
     """
-    async with connection.transaction():
+    async with atomic(connection):
         await connection.execute(
             """
             INSERT INTO homes (id, seen_at) VALUES ($1, clock_timestamp())

@@ -27,6 +27,7 @@ from mcp_server.domain.errors import Corrupt, Invalid, Unavailable
 LOCK = (0x51756179, 1)
 """Two numbers that nobody else in the database takes for an advisory lock."""
 
+_LONG = 3600.0
 _NUMBERED = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _BOOKKEEPING = "schema_migrations.sql"
 
@@ -126,7 +127,7 @@ class Migrations:
 
     async def status(self) -> Status:
         files = read(self._directory)
-        async with self._connections.fresh(purpose="migrate status") as connection:
+        async with self._connections.fresh("migrate status") as connection:
             return compare(files, await _applied(connection))
 
     async def up(self) -> Sequence[Migration]:
@@ -140,7 +141,7 @@ class Migrations:
             status.refuse()
             if not status.pending:
                 return []
-            async with self._connections.fresh(purpose=_who()) as connection:
+            async with self._connections.fresh(_who(), patience=_LONG) as connection:
                 await connection.execute((self._directory / _BOOKKEEPING).read_text(encoding="utf-8"))
                 for migration in status.pending:
                     await _apply(connection, migration)
@@ -149,7 +150,7 @@ class Migrations:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[Connection]:
         wait = self._connections.settings.migration_wait
-        async with self._connections.fresh(purpose=_who()) as connection:
+        async with self._connections.fresh(_who(), patience=wait + 10) as connection:
             await connection.execute(f"SET lock_timeout = {int(wait * 1000)}")
             try:
                 await connection.execute(f"SELECT pg_advisory_lock({LOCK[0]}, {LOCK[1]})")

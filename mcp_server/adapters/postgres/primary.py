@@ -12,7 +12,7 @@ import asyncpg
 from mcp_server.adapters import faults
 from mcp_server.adapters.postgres import changelog, installation
 from mcp_server.adapters.postgres.audit import insert_rows
-from mcp_server.adapters.postgres.connections import Connection, Connections, ConnectionSettings
+from mcp_server.adapters.postgres.connections import Connection, Connections, ConnectionSettings, undo
 from mcp_server.adapters.postgres.errors import RETRIED, translated
 from mcp_server.adapters.postgres.keys import note_use
 from mcp_server.adapters.postgres.migrations import Migrations
@@ -21,7 +21,7 @@ from mcp_server.adapters.postgres.rows import Session
 from mcp_server.adapters.postgres.wakeups import WakeUps
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Line
-from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.errors import QuaymasterError, Unavailable
 from mcp_server.domain.keys import ApiKey
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import AlreadyApplied, Batch, Claim, Identity, Outage, Position, Replaying
@@ -61,6 +61,7 @@ class PostgresPrimary:
                     await asyncio.sleep(_BREATH * (TRIES - tries_left))
                     continue
             if seq:
+                self._connections.seen(seq)
                 self._wakeups.announce()
             return value, line, seq
         raise AssertionError("the last try returns or raises")
@@ -70,7 +71,7 @@ class PostgresPrimary:
             return await fn(PostgresReading(Session(connection)))
 
     async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None:
-        async with self._connections.use() as connection, connection.transaction():
+        async with self._connections.use() as connection:
             await insert_rows(connection, rows)
             if used:
                 await note_use(connection, used)
@@ -83,14 +84,14 @@ class PostgresPrimary:
     async def identify(self) -> Identity:
         wait = self._connections.settings.connect_timeout
         try:
-            async with asyncio.timeout(wait), self._connections.fresh(purpose="identify") as connection:
+            async with asyncio.timeout(wait), self._connections.fresh("identify") as connection:
                 return await installation.identify(connection)
         except TimeoutError as error:
             raise Outage("PostgreSQL does not answer", probed=True) from error
 
     async def prepare(self) -> Identity:
         applied = await self.migrations.up()
-        async with self._connections.fresh(purpose="prepare") as connection:
+        async with self._connections.fresh("prepare") as connection:
             await installation.recognise(connection)
             identity = await installation.identify(connection)
         if identity.installation is not None:
@@ -114,18 +115,24 @@ class PostgresPrimary:
             return await changelog.find(connection, line_id)
 
     async def since(self, position: Position) -> Batch:
-        async with self._connections.use() as connection:
-            return await changelog.since(connection, position)
+        try:
+            async with self._connections.use() as connection:
+                batch = await changelog.since(connection, position)
+        except Unavailable as busy:
+            if not isinstance(busy.__cause__, asyncpg.QueryCanceledError):
+                raise
+            async with self._connections.fresh("far behind", patience=_BULK) as connection:
+                batch = await changelog.since(connection, position)
+        if batch.lines:
+            self._connections.seen(batch.position.seq)
+        return batch
 
     async def everything(self) -> tuple[Sequence[Record], Position]:
-        try:
-            async with asyncio.timeout(_BULK), self._connections.fresh(purpose="everything") as connection:
-                return await changelog.everything(connection)
-        except TimeoutError as error:
-            raise Outage(f"PostgreSQL did not hand out its records within {_BULK:g} s") from error
+        async with self._connections.fresh("everything", patience=_BULK) as connection:
+            return await changelog.everything(connection)
 
     async def has(self, position: Position) -> bool:
-        async with self._connections.fresh(purpose="recognise") as connection:
+        async with self._connections.fresh("recognise") as connection:
             return await changelog.has(connection, position)
 
     async def trim(self, home: str, position: Position) -> None:
@@ -159,24 +166,13 @@ async def _transact(
         line, seq = await changelog.append(session, intent, line_id)
         faults.at("postgres.before_commit")
     except Exception as error:
-        await _undo(connection, error)
+        await undo(connection, error)
         if await _was_applied(connection, error, line_id):
             raise AlreadyApplied(line_id) from error
         raise
     await _commit(connection)
     faults.at("postgres.committed")
     return value, line, seq
-
-
-async def _undo(connection: Connection, error: Exception) -> None:
-    """A connection that is silent or broken is dropped: the server undoes what it hears no more of."""
-    if isinstance(error, TimeoutError) or connection.is_closed():
-        connection.terminate()
-        return
-    try:
-        await connection.execute("ROLLBACK", timeout=1)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()
 
 
 async def _was_applied(connection: Connection, error: Exception, line_id: str) -> bool:

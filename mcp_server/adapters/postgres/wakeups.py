@@ -67,7 +67,7 @@ class WakeUps:
             if self._ear is not None and not self._ear.is_closed():
                 return
             await self._ears.aclose()
-            self._ear = await self._ears.enter_async_context(self._connections.fresh(purpose="listen"))
+            self._ear = await self._ears.enter_async_context(self._connections.fresh("listen"))
             await self._ear.add_listener(CHANNEL, self._hear)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
