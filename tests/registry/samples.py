@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change, Line
@@ -35,9 +36,17 @@ class Clock:
         self.now += timedelta(**span)
 
 
-def team(id: str = "t1", **fields: Any) -> Team:
+def team(id_: str = "t1", **fields: Any) -> Team:
     return Team(
-        **{"id": id, "name": id, "slug": id, "owner": "o", "created_at": NOON, "updated_at": NOON, **fields}
+        **{
+            "id": id_,
+            "name": id_,
+            "slug": id_,
+            "owner": "o",
+            "created_at": NOON,
+            "updated_at": NOON,
+            **fields,
+        }
     )
 
 
@@ -45,25 +54,25 @@ def project(name: str = "shop", team_id: str = "t1") -> Project:
     return Project(name=name, uid=f"uid-{name}", team_id=team_id, created_at=NOON, updated_at=NOON)
 
 
-def task(id: str = "k1", project: str = "shop", at: datetime = NOON, **fields: Any) -> Task:
+def task(id_: str = "k1", project: str = "shop", at: datetime = NOON, **fields: Any) -> Task:
     given = {"title": "Do it", "author": "ann", "team_id": "t1", **fields}
-    return Task(id=id, project=project, created_at=at, updated_at=at, **given)
+    return Task(id=id_, project=project, created_at=at, updated_at=at, **given)
 
 
-def key(id: str = "key1", text: str = "secret-1", team_id: str = "t1", **fields: Any) -> ApiKey:
-    given = {"role": "member", "name": id, "key_prefix": "qm_t1_member", **fields}
-    return ApiKey(id=id, key_hash=digest(text), team_id=team_id, created_at=NOON, **given)
+def key(id_: str = "key1", text: str = "secret-1", team_id: str = "t1", **fields: Any) -> ApiKey:
+    given = {"role": "member", "name": id_, "key_prefix": "qm_t1_member", **fields}
+    return ApiKey(id=id_, key_hash=digest(text), team_id=team_id, created_at=NOON, **given)
 
 
-def lock(id: str, path: str, holder: str = "h1", mode: str = "editing", **fields: Any) -> Lock:
+def lock(id_: str, path: str, holder: str = "h1", mode: str = "editing", **fields: Any) -> Lock:
     given = {"team_id": "t1", "project": "shop", "fence": 1, "lease_seconds": 900, **fields}
     expires = NOON + timedelta(seconds=900)
-    return Lock(id=id, path=path, holder=holder, mode=mode, locked_at=NOON, expires_at=expires, **given)
+    return Lock(id=id_, path=path, holder=holder, mode=mode, locked_at=NOON, expires_at=expires, **given)
 
 
-def plan(id: str = "p1", expires_at: datetime = NOON) -> Plan:
+def plan(id_: str = "p1", expires_at: datetime = NOON) -> Plan:
     return Plan(
-        id=id,
+        id=id_,
         team_id="t1",
         caller="c",
         action="a",
@@ -75,15 +84,15 @@ def plan(id: str = "p1", expires_at: datetime = NOON) -> Plan:
     )
 
 
-def row(id: str, at: datetime = NOON, **fields: Any) -> AuditRow:
-    return AuditRow(**{"id": id, "timestamp": at, "team_id": "t1", "action": "task.create", **fields})
+def row(id_: str, at: datetime = NOON, **fields: Any) -> AuditRow:
+    return AuditRow(**{"id": id_, "timestamp": at, "team_id": "t1", "action": "task.create", **fields})
 
 
-def line(*records: Record, id: str | None = None, gone: tuple[tuple[str, str, int], ...] = ()) -> Line:
+def line(*records: Record, id_: str | None = None, gone: tuple[tuple[str, str, int], ...] = ()) -> Line:
     """A line of the primary's log that sets these records at their revisions."""
     changes = [Change(record.noun, record.key, record.rev - 1, record.rev, record) for record in records]
     changes += [Change(noun, key, rev - 1, rev, None) for noun, key, rev in gone]
-    return Line(id or uuid.uuid4().hex, NOON, "pg", "x", tuple(changes))
+    return Line(id_ or uuid.uuid4().hex, NOON, "pg", "x", tuple(changes))
 
 
 def position(seq: int, horizon: int = 100) -> Position:
@@ -111,14 +120,21 @@ async def found(mirror: RegistryMirror, noun: str, key: str) -> Any:
     return await mirror.read(lambda r: getattr(r, noun).get(key))
 
 
-async def rename(mirror: RegistryMirror, title: str, *, id: str = "k1", pending: bool = False) -> str:
+async def rename(mirror: RegistryMirror, title: str, *, id_: str = "k1", pending: bool = False) -> str:
     line_id = uuid.uuid4().hex
 
     async def fn(tx: Any) -> None:
-        await tx.tasks.save((await tx.tasks.hold(id)).change(title=title))
+        await tx.tasks.save((await tx.tasks.hold(id_)).change(title=title))
 
     await mirror.run(fn, INTENT, line_id=line_id, pending=pending)
     return line_id
+
+
+async def found_key(ring: RegistryKeyRing, text: str) -> ApiKey:
+    """The record of a key that must be known."""
+    record = await ring.find(digest(text))
+    assert record is not None
+    return record
 
 
 def segment_of(root: Path) -> Path:

@@ -13,9 +13,9 @@ DAY = timedelta(days=1)
 NEWLINE = b"\n"
 
 
-async def ids(mirror: Any, limit: int = 50, after: str | None = None, **filter: Any) -> list[str]:
+async def ids(mirror: Any, limit: int = 50, after: str | None = None, **wanted: Any) -> list[str]:
     page = await mirror.read(
-        lambda r: r.audit.find(AuditFilter(**{"team_id": "t1", **filter}), limit=limit, after=after)
+        lambda r: r.audit.find(AuditFilter(**{"team_id": "t1", **wanted}), limit=limit, after=after)
     )
     return [each.id for each in page.items]
 
@@ -54,7 +54,7 @@ async def test_pages_continue_where_the_one_before_ended(rows, size):
 
 
 @pytest.mark.parametrize(
-    ("filter", "expected"),
+    ("wanted", "expected"),
     [
         ({"team_id": "t2"}, ["g"]),
         ({"action": "x"}, ["d"]),
@@ -64,8 +64,8 @@ async def test_pages_continue_where_the_one_before_ended(rows, size):
         ({"since": NOON - 2 * DAY, "until": NOON}, ["f", "b", "c", "d"]),
     ],
 )
-async def test_filters_narrow_and_since_is_inclusive_and_until_exclusive(rows, filter, expected):
-    assert await ids(rows, **filter) == expected
+async def test_filters_narrow_and_since_is_inclusive_and_until_exclusive(rows, wanted, expected):
+    assert await ids(rows, **wanted) == expected
 
 
 async def test_a_row_written_twice_is_one_row(mirror):

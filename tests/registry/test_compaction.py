@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_server.adapters.registry import files as files_module
 from mcp_server.adapters.registry.maintenance import export, verify
 from mcp_server.domain.audit import AuditFilter
-from tests.registry.samples import Clock, add, found, lock, plan, rename, row, segment_of, task
+from tests.registry.samples import INTENT, Clock, add, found, lock, plan, rename, row, segment_of, task
 
 
 async def test_a_home_says_the_same_after_a_compaction(with_task, root, open_mirror):
@@ -53,7 +55,7 @@ async def test_many_tasks_write_and_read_while_others_compact(with_task, other):
     async def compact() -> None:
         for _ in range(10):
             await other.compact()
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     async with anyio.create_task_group() as group:
         for name in "abcd":
@@ -84,8 +86,6 @@ async def test_tombstones_of_random_ids_go_after_a_week_and_the_others_stay(with
         await tx.locks.remove(await tx.locks.hold("l1"))
         await tx.plans.remove(await tx.plans.hold("p1"))
         await tx.tasks.remove(await tx.tasks.hold("k1"))
-
-    from tests.registry.samples import INTENT
 
     await with_task.run(remove, INTENT, line_id="x", pending=False)
     await with_task.compact()
@@ -129,7 +129,7 @@ async def test_snapshot_and_head_are_durable_before_they_are_named(with_task, ro
     steps: list[str] = []
 
     def note(name):
-        real = getattr(files_module.os, name)
+        real = getattr(os, name)
 
         def noted(*arguments, **options):
             steps.append(f"{name} {what(arguments)}")

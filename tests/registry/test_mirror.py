@@ -1,14 +1,17 @@
 """What the failover needs of the registry: mirror, pending lines, modes."""
 
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.domain.audit import AuditFilter
+from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.keys import digest
 from tests.registry.samples import (
@@ -17,6 +20,7 @@ from tests.registry.samples import (
     Clock,
     add,
     found,
+    found_key,
     key,
     line,
     lock,
@@ -109,7 +113,7 @@ async def test_a_resync_replaces_everything_also_for_other_processes(with_task, 
     assert (await other.refresh()).position == position(9)
     ring = RegistryKeyRing(root)
     assert await ring.find(digest("secret-1")) is None
-    assert (await ring.find(digest("secret-2"))).id == "key2"
+    assert (await found_key(ring, "secret-2")).id == "key2"
     await add(other, task("next", project="new"))
     assert await found(with_task, "tasks", "next") is not None
 
@@ -190,8 +194,6 @@ async def epoch_of(tx: Any) -> None:
 
 
 async def test_open_conflicts_are_counted(mirror):
-    from mcp_server.domain.conflicts import KeptConflict
-
     conflict = KeptConflict(id="c1", line_id="l", target_noun="tasks", target_key="k1", reason="r", at=NOON)
     await add(mirror, conflict, conflict.change(id="c2", decided="ours"))
     assert (await mirror.refresh()).conflicts == 1
@@ -208,11 +210,10 @@ async def test_workers_share_the_mode_and_a_switch_waits_for_the_last_of_them(mi
         async with other.switching():
             seen.append("switched")
 
-    async with anyio.create_task_group() as group:
-        async with mirror.working(), other.working():
-            group.start_soon(switch)
-            await anyio.sleep(0.02)
-            seen.append("worked")
+    async with anyio.create_task_group() as group, mirror.working(), other.working():
+        group.start_soon(switch)
+        await anyio.sleep(0.02)
+        seen.append("worked")
     assert seen == ["worked", "switched"]
 
 
@@ -229,14 +230,13 @@ async def test_new_workers_wait_for_a_switch_that_waits_even_in_a_process_that_w
         async with mirror.working():
             seen.append("worked")
 
-    async with anyio.create_task_group() as group:
-        async with mirror.working():
-            group.start_soon(switch)
-            await started.wait()
-            await anyio.sleep(0.01)
-            group.start_soon(work)
-            await anyio.sleep(0.02)
-            assert seen == []
+    async with anyio.create_task_group() as group, mirror.working():
+        group.start_soon(switch)
+        await started.wait()
+        await anyio.sleep(0.01)
+        group.start_soon(work)
+        await anyio.sleep(0.02)
+        assert seen == []
     assert seen == ["switched", "worked"]
 
 
@@ -299,14 +299,12 @@ async def test_an_unfinished_line_is_never_read_by_the_process_that_writes_it(mi
     async def watch() -> None:
         for _ in range(200):
             seen.append(await found(mirror, "tasks", "k1"))
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     sync = mirror._files.sync
     size = segment_of(root).stat().st_size
 
     def slow_sync() -> None:
-        import time
-
         assert segment_of(root).stat().st_size > size
         time.sleep(0.05)
         seen.append("synced")

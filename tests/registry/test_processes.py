@@ -135,7 +135,7 @@ async def test_keys_that_a_killed_writer_did_not_project_are_projected_at_the_ne
     mirror.close()
     ring = RegistryKeyRing(home)
     assert set(words) <= stored
-    assert {id for id in stored if await ring.find(digest(id)) is not None} == stored
+    assert {name for name in stored if await ring.find(digest(name)) is not None} == stored
 
 
 @pytest.mark.parametrize("turn", range(3))

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_server.adapters.registry.mirror import RegistryMirror
@@ -110,8 +111,8 @@ async def test_a_stale_revision_is_a_conflict_on_save_and_on_remove(with_task):
         await run(with_task, lambda tx: tx.tasks.save(task("k9")))
 
 
-def member(id: str, email: str = "a@b.c") -> Member:
-    return Member(id=id, team_id="t1", email=email, role="member", joined_at=NOON)
+def member(id_: str, email: str = "a@b.c") -> Member:
+    return Member(id=id_, team_id="t1", email=email, role="member", joined_at=NOON)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ async def test_cancelled_writers_leave_no_lock_and_no_half_line(mirror, other):
         for number in range(20):
             group.start_soon(add, mirror, task(f"waiting-{number}"))
         group.start_soon(run, mirror, slow)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
     with anyio.fail_after(2):
         await add(other, task("after"))

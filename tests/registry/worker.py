@@ -1,4 +1,7 @@
-"""A process that works on a home: `python -m tests.registry.worker HOME WHAT ...`, a word on stdout per acknowledged step."""
+"""A process that works on a home: `python -m tests.registry.worker HOME WHAT NAME COUNT`.
+
+It prints a word for each acknowledged step.
+"""
 
 import asyncio
 import sys
@@ -12,18 +15,18 @@ from tests.registry.samples import INTENT, add, key, row, task
 
 
 async def write(mirror: RegistryMirror, name: str, count: str) -> None:
-    """Adds `count` tasks, with a lost-update counter beside them, and prints the id of each acknowledged one."""
+    """Adds `count` tasks and counts them in a record; prints the id of each acknowledged one."""
     for number in range(int(count)):
-        id = f"{name}-{number}"
+        task_id = f"{name}-{number}"
 
-        async def fn(tx: Any, id: str = id) -> None:
+        async def fn(tx: Any, task_id: str = task_id) -> None:
             counter = await tx.tasks.hold("counter")
             await tx.tasks.save(counter.change(pr_number=(counter.pr_number or 0) + 1))
-            await tx.tasks.add(task(id))
-            await tx.audit.add(row(id))
+            await tx.tasks.add(task(task_id))
+            await tx.audit.add(row(task_id))
 
-        await mirror.run(fn, INTENT, line_id=id, pending=name.startswith("pending"))
-        print(id, flush=True)
+        await mirror.run(fn, INTENT, line_id=task_id, pending=name.startswith("pending"))
+        print(task_id, flush=True)
 
 
 async def compact(mirror: RegistryMirror, name: str, count: str) -> None:

@@ -284,7 +284,7 @@ def _mend_state(layout: Layout, mark: str) -> Iterator[str]:
 def _begin_empty(layout: Layout, home: HomeDocument, head: HeadDocument, mark: str) -> Iterator[str]:
     """HEAD is replaced before the old files go, so that a crash leaves one of the two.
 
-    The old epoch is lost: the new one counts minutes since 1970, above all there were, so no fence comes twice.
+    The old epoch is lost: the new one counts minutes since 1970, above all there were. No fence comes twice.
     """
     named = (head.snapshot, head.segment)
     names = [name for name in named if name is not None and layout.file(name).exists()]
