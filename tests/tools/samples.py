@@ -1,0 +1,72 @@
+"""For every tool a call that succeeds, made in an order in which each finds what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tests.tools.desk import Desk
+
+NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
+    "get_project": {"name": "shop"},
+    "update_project": {"name": "shop", "description": "x"},
+    "delete_project": {"name": "shop"},
+    "create_task": {"project": "shop", "title": "t"},
+    "get_task": {"task_id": "TASK"},
+    "list_tasks": {"project": "shop"},
+    "update_task": {"task_id": "TASK", "note": "x"},
+    "lock_files": {"project": "shop", "paths": ["a"]},
+    "release_files": {"project": "shop"},
+    "renew_locks": {"project": "shop"},
+    "check_files": {"project": "shop", "paths": ["a"]},
+    "list_locks": {"project": "shop"},
+    "take_over_locks": {"project": "shop", "paths": ["a"], "reason": "r"},
+    "get_team": {"team": "local"},
+    "update_team": {"team": "local", "name": "x"},
+    "delete_team": {"team": "local"},
+    "update_member": {"member_id": "MEMBER", "role": "viewer"},
+    "remove_member": {"member_id": "MEMBER"},
+    "revoke_key": {"key_id": "KEY"},
+    "rotate_key": {"key_id": "KEY"},
+}
+"""A call of every tool that names an object, here of the team `local`."""
+
+
+async def cycle(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """A call of every tool but `resolve_conflict`. What a call needs of earlier ones is there when it is
+    yielded."""
+    yield "infrastructure_status", {}
+    yield "create_project", {"name": "My Shop", "type": "python", "description": "d", "idempotency_key": "p"}
+    yield "get_project", {"name": "my_shop"}
+    yield "list_projects", {"limit": 10}
+    yield "update_project", {"name": "my-shop", "description": "new"}
+    yield "create_task", {"project": "my-shop", "title": "Basket", "affected_files": ["src/a.py"]}
+    task = (await desk.done("list_tasks", {"project": "my-shop"}))["tasks"][0]["id"]
+    yield "list_tasks", {"project": "my-shop", "status": ["draft"]}
+    yield "get_task", {"task_id": task}
+    yield "update_task", {"task_id": task, "status": "in-progress", "note": "begun"}
+    yield "check_files", {"project": "my-shop", "paths": ["src/**/*.py"]}
+    yield "lock_files", {"project": "my-shop", "paths": ["src/a.py"], "task_id": task}
+    yield "renew_locks", {"project": "my-shop", "task_id": task, "lease_seconds": 60}
+    yield "list_locks", {"project": "my-shop"}
+    yield "release_files", {"project": "my-shop", "paths": ["src/a.py"], "task_id": task}
+    await desk.done("lock_files", {"project": "my-shop", "paths": ["docs/"], "agent": "other"})
+    yield "take_over_locks", {"project": "my-shop", "paths": ["docs/"], "reason": "gone home"}
+    yield "get_team", {}
+    yield "list_teams", {}
+    yield "update_team", {"name": "Us", "settings": {"deploymentDefaults": {"graceHours": 24}}}
+    yield "create_team", {"name": "Them"}
+    yield "delete_team", {}
+    yield "add_member", {"email": "bo@example.org", "role": "viewer"}
+    member = (await desk.done("list_members"))["items"][0]["id"]
+    yield "list_members", {}
+    yield "update_member", {"member_id": member, "role": "member"}
+    yield "remove_member", {"member_id": member}
+    yield "create_key", {"name": "ci", "role": "member", "scopes": ["tasks"]}
+    key = next(each["id"] for each in (await desk.done("list_keys"))["items"] if each["name"] == "ci")
+    yield "list_keys", {}
+    yield "rotate_key", {"key_id": key}
+    yield "revoke_key", {"key_id": key}
+    yield "query_audit", {"limit": 5, "with_params": True}
+    yield "list_conflicts", {}
+    yield "delete_project", {"name": "my-shop"}

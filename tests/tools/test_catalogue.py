@@ -1,0 +1,91 @@
+"""What is said of every tool: its name, its rules, its price."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mcp_server.domain import degraded, grants
+from mcp_server.tools.catalogue import Catalogue, Tool
+from mcp_server.tools.toolsets import TOOLSETS, shows
+from tests.tools.desk import opened
+
+DEFAULT = {
+    "infrastructure_status", "create_project", "get_project", "list_projects", "create_task", "update_task",
+    "list_tasks", "lock_files", "release_files", "check_files",
+}  # fmt: skip
+PLANNED = {"delete_project", "delete_team", "take_over_locks", "resolve_conflict"}
+BUDGET = {"default": 3_000, "all": 12_000}
+AIM = {"default": 1_700, "all": 3_500}
+"""Below the budget, since later tools come on top."""
+
+
+@pytest.fixture
+async def catalogue(tmp_path) -> Catalogue:
+    async with opened(tmp_path) as desk:
+        return desk.server.catalogue
+
+
+async def test_every_tool_is_in_the_grants_and_in_the_table_of_the_degraded_mode(catalogue):
+    names = {tool.name for tool in catalogue}
+    assert names == set(grants.GRANTS)
+    assert names <= set(degraded.ACTIONS)
+
+
+async def test_the_default_toolset_is_the_documented_one(catalogue):
+    assert {tool.name for tool in catalogue if tool.default} == DEFAULT
+
+
+async def test_every_toolset_has_tools(catalogue):
+    assert {tool.toolset for tool in catalogue} == set(TOOLSETS)
+
+
+async def test_every_tool_says_what_it_does_and_to_what(catalogue):
+    for tool in catalogue:
+        listed, hints = tool.listed, tool.listed.annotations
+        assert 5 <= len(listed.description or "") <= 120, tool.name
+        assert hints is not None, tool.name
+        assert (hints.read_only_hint is None, hints.open_world_hint) == (False, False), tool.name
+        if not hints.read_only_hint:
+            assert None not in (hints.destructive_hint, hints.idempotent_hint), tool.name
+
+
+async def test_every_tool_that_changes_takes_an_idempotency_key_and_no_other_does(catalogue):
+    for tool in catalogue:
+        reads = tool.annotations.read_only_hint
+        assert ("idempotency_key" in _arguments(tool)) != reads, tool.name
+
+
+async def test_destructive_tools_go_by_plan(catalogue):
+    assert {tool.name for tool in catalogue if "plan_token" in _arguments(tool)} == PLANNED
+    assert all(tool.annotations.destructive_hint for tool in catalogue if tool.name in PLANNED)
+
+
+async def test_schemas_are_valid_and_hold_no_noise(catalogue):
+    for tool in catalogue:
+        for schema in (tool.listed.input_schema, tool.listed.output_schema):
+            jsonschema.Draft202012Validator.check_schema(schema)
+        assert tool.listed.input_schema["additionalProperties"] is False
+        for name, argument in _arguments(tool).items():
+            assert {"title", "anyOf"}.isdisjoint(argument), (tool.name, name)
+            assert argument.get("default", 1) not in (None, "", []), (tool.name, name)
+
+
+@pytest.mark.parametrize("toolset", ["default", "all"])
+async def test_the_tool_list_is_within_its_token_budget(catalogue, toolset):
+    shown = [tool for tool in catalogue if shows(frozenset({toolset}), tool.toolset, default=tool.default)]
+    text = json.dumps([_priced(tool) for tool in shown], separators=(",", ":"), ensure_ascii=False)
+    tokens = len(text.encode()) / 4
+    assert tokens <= AIM[toolset] <= BUDGET[toolset], f"{toolset}: {tokens:.0f}"
+
+
+def _arguments(tool: Tool) -> dict[str, Any]:
+    return dict(tool.listed.input_schema["properties"])
+
+
+def _priced(tool: Tool) -> dict[str, Any]:
+    listed = tool.listed
+    return {"name": listed.name, "description": listed.description, "inputSchema": listed.input_schema}
