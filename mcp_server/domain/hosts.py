@@ -42,7 +42,7 @@ def custom_host(text: str, base: str) -> str:
     ones: those are written as xn--...), and for a name of the base domain, which belongs to projects.
     """
     host = text.strip().removesuffix(".").lower()
-    if not is_host(host):
+    if not text.isascii() or not is_host(host):
         raise Invalid.field(
             "domain", "a full domain name of a-z, 0-9, '-' and '.', each part at most 63 characters"
         )

@@ -13,12 +13,13 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from mcp_server.domain import hosts
+from mcp_server.domain.hosts import LABEL
 from mcp_server.domain.records import Value
 from mcp_server.domain.slots import SlotName
 from mcp_server.domain.teams import EnvironmentName
 
 ROUTE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?\.(?:production|staging|preview)")
-TARGET = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?):([1-9][0-9]{0,4})")
+TARGET = re.compile(rf"(?=[^:]{{1,253}}:)({LABEL.pattern}(?:\.{LABEL.pattern})*):([1-9][0-9]{{0,4}})")
 
 
 class Target(Value):

@@ -29,7 +29,11 @@ class Edge(Protocol):
         ...
 
     def target(self, workload: str, container_port: int, published_port: int) -> Target:
-        """How this proxy reaches a slot: by the workload's name on its network, or by its loopback port."""
+        """How this proxy reaches a slot: by name on `network`, or by its published port on loopback.
+
+        Where there is a `network`, the workload must join it under the alias `target(...).host`, which is its
+        name wherever DNS takes that.
+        """
         ...
 
     def url(self, host: str) -> str | None:

@@ -1,13 +1,22 @@
 """The edge on a real Caddy, old and new."""
 
+import http.client
+import shutil
 import signal
+import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 
+import anyio
 import pytest
 
+from mcp_server.adapters.edge.caddy.edge import CaddyEdge
+from mcp_server.adapters.edge.caddy.host import HostCaddy
+from mcp_server.adapters.edge.switch import SwitchDirectory
 from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.routes import Preview, Route
+from mcp_server.domain.slots import SlotName
 from tests.edge.conftest import Stage
 from tests.services.edge import get
 from tests.services.edge_load import load
@@ -16,13 +25,14 @@ from tests.services.waiting import wait_until
 ROUTE = "app.production"
 HOST = "app.quay.test"
 OTHER = "shop.production"
+SLOTS: tuple[SlotName, SlotName] = ("blue", "green")
 NEIGHBOUR = "shop.quay.test"
 
 
-async def served(stage: Stage, slot: str = "blue") -> None:
+async def served(stage: Stage, slot: SlotName = "blue") -> None:
     await stage.edge.ensure()
     await stage.edge.attach(HOST, ROUTE)
-    await stage.edge.point(ROUTE, slot, stage.target(slot))  # type: ignore[arg-type]
+    await stage.edge.point(ROUTE, slot, stage.target(slot))
 
 
 async def test_a_host_goes_nowhere_until_its_route_is_pointed_and_then_to_each_slot_in_turn(
@@ -32,7 +42,7 @@ async def test_a_host_goes_nowhere_until_its_route_is_pointed_and_then_to_each_s
     await stage.edge.attach(HOST, ROUTE)
     assert get(stage.door.http_port, HOST).status == 404
     assert await stage.edge.active(ROUTE) is None
-    for slot in ("blue", "green", "blue", "green"):
+    for slot in (*SLOTS, *SLOTS):
         await stage.edge.point(ROUTE, slot, stage.target(slot))
         assert get(stage.door.http_port, HOST).body == slot
         assert await stage.edge.active(ROUTE) == slot
@@ -109,9 +119,17 @@ async def test_a_probe_of_a_dead_slot_is_a_failure_and_no_exception(stage: Stage
 
 @pytest.mark.parametrize(
     "host",
-    ["*", "..", ".", "a*", "ap?.quay.test", "[a]pp.quay.test", "APP.quay.test", "app.quay.test.", "{env.PATH}",
-     "../hosts/app.quay.test", "app.quay.test/../shop.quay.test", "127.0.0.1", "{http.request.header.X}", ".new-1"],
-)  # fmt: skip
+    [
+        *("*", "..", ".", "a*", "ap?.quay.test", "[a]pp.quay.test", "APP.quay.test", "app.quay.test."),
+        *(
+            "{env.PATH}",
+            "{http.request.header.X}",
+            "../hosts/app.quay.test",
+            "app.quay.test/../shop.quay.test",
+        ),
+        *("127.0.0.1", ".new-1"),
+    ],
+)
 async def test_a_hostile_host_header_meets_no_project(stage: Stage, host: str) -> None:
     await served(stage)
     reply = get(stage.door.http_port, host, X="app.quay.test")
@@ -127,7 +145,7 @@ async def test_nothing_is_lost_when_traffic_is_switched_under_load(
     switched = []
     async with load(stage.door.http_port, HOST, NEIGHBOUR) as run:
         for i in range(rounds(10, 100)):
-            slot = ("green", "blue")[i % 2]
+            slot = SLOTS[(i + 1) % 2]
             await stage.edge.point(ROUTE, slot, stage.target(slot))
             begun = run.now()
             await run.more_answers(rounds(200, 550))
@@ -155,14 +173,8 @@ async def test_connections_fall_to_nought_once_the_last_request_of_the_old_slot_
         assert await stage.edge.connections(stage.target("green")) == 0
         await stage.edge.point(ROUTE, "green", stage.target("green"))
         assert await stage.edge.connections(stage.target("blue")) >= 20  # the websockets stay where they are
-    await drained(stage)
-
-
-async def drained(stage: Stage) -> None:
-    import anyio
-
     with anyio.fail_after(10):
-        while await stage.edge.connections(stage.target("blue")):
+        while await stage.edge.connections(stage.target("blue")):  # noqa: ASYNC110 - the kernel tells nobody
             await anyio.sleep(0.1)
 
 
@@ -172,15 +184,14 @@ async def test_ensure_says_what_to_run_and_whose_proxy_it_met(
     await stage.edge.ensure()
     assert await stage.edge.check() == ()
     other = make_stage(installation="another", name="other")
-    foreign = type(stage.edge)(
-        other.directory, other.settings, stage.door.__class__(**{**vars(stage.door), "token": other.door.token}),
-        stage.edge._caddy,
-    )  # fmt: skip
+    foreign = CaddyEdge(
+        other.directory, other.settings, replace(stage.door, token=other.door.token), HostCaddy()
+    )
     with pytest.raises(Unavailable, match="No Caddy of this installation"):
         await foreign.ensure()
     newer = stage.settings.model_copy(update={"email": "a@quay.test"})
     with pytest.raises(Unavailable, match="older configuration"):
-        await type(stage.edge)(stage.directory, newer, stage.door, stage.edge._caddy).ensure()
+        await CaddyEdge(stage.directory, newer, stage.door, HostCaddy()).ensure()
     stage.caddy.stop()
     with pytest.raises(Unavailable, match="No Caddy") as raised:
         await stage.edge.ensure()
@@ -195,8 +206,6 @@ async def test_two_installations_do_not_meet(stage: Stage, make_stage: Callable[
     assert get(other.door.http_port, HOST).status == 404
     assert get(stage.door.http_port, HOST).body == "blue"
     before = sorted(stage.root.rglob("*"))
-    from mcp_server.adapters.edge.switch import SwitchDirectory
-
     thief = SwitchDirectory(stage.root, "another")
     for act in (thief.claim, thief.token, lambda: thief.rebuild([]), lambda: thief.forget(ROUTE)):
         with pytest.raises(Conflict):
@@ -205,8 +214,6 @@ async def test_two_installations_do_not_meet(stage: Stage, make_stage: Callable[
 
 
 async def test_a_lost_directory_is_rebuilt_while_the_proxy_runs(stage: Stage) -> None:
-    import shutil
-
     await served(stage, "green")
     wanted = await stage.edge.routes()
     assert wanted == (Route(name=ROUTE, active="green", target=stage.target("green"), hosts=(HOST,)),)
@@ -248,9 +255,6 @@ def handshake(stage: Stage) -> bool:
 
 def over_tls(stage: Stage) -> str:
     """What a client that trusts the internal authority is answered."""
-    import http.client
-    import socket
-
     root = stage.root.parent / "storage" / "pki" / "authorities" / "local" / "root.crt"
     context = ssl.create_default_context(cafile=str(root))
     with socket.create_connection(("127.0.0.1", stage.door.https_port), 10) as plain:

@@ -70,7 +70,7 @@ class SwitchDirectory:
     # -- whose it is -----------------------------------------------------------------------------------------
 
     def claim(self) -> None:
-        """Make what is missing, and clear what a crash left half-made. Raises Conflict when it is another's."""
+        """Make what is missing, and clear what a crash left half-made. Conflict when it is another's."""
         with self._changing():
             for folder in (self._hosts, self._routes, self._previews, self._tls):
                 for unfinished in folder.glob(f"{_UNFINISHED}*"):
