@@ -17,6 +17,8 @@ from tests.services.node_tools import NodeMissing, NodeTools, find_node_tools
 from tests.services.postgres import PostgresMissing, PostgresServer, end_left_overs
 from tests.services.proxy import TcpProxy
 
+pytest_plugins = ["tests.services.engine"]
+
 DEFAULT_SEED = 20_261_121
 POSTGRES_FIXTURES = {"postgres", "database_url", "own_postgres", "postgres_proxy", "postgres_template"}
 

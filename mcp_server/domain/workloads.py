@@ -128,7 +128,7 @@ class File(Value):
     A file below a tmpfs of the workload would be hidden by it.
     """
 
-    path: str = Field(pattern=r"^/[^\x00]+[^/\x00]$")
+    path: str = Field(pattern=r"^/[^\x00]*[^/\x00]$")
     content: SecretBytes
     mode: int = Field(default=0o400, ge=0, le=0o777)
     uid: int = Field(default=0, ge=0)

@@ -24,16 +24,18 @@ class Detection:
         self._turn = asyncio.Lock()
         self._status: EngineStatus | None = None
         self._asked_at = float("-inf")
+        self._questions = 0
 
     async def status(self, refresh: bool) -> EngineStatus:
         """Callers at one time share one question; with `refresh` only one that began after their call."""
-        called_at = self._clock()
+        begun = self._questions
         if not refresh and (kept := self._kept()):
             return kept
         async with self._turn:
             kept = self._kept()
-            if kept and (not refresh or self._asked_at >= called_at):
+            if kept and (not refresh or self._questions > begun):
                 return kept
+            self._questions += 1
             self._asked_at = self._clock()
             self._status = await self._ask()
             return self._status

@@ -157,7 +157,7 @@ class Engine:
                 )
                 self._docker = aiodocker.Docker(url="http://docker", connector=self._connector)
             else:
-                self._docker = aiodocker.Docker(url=self.address)
+                self._docker = _remote(self.address)
         return self._docker
 
 
@@ -173,6 +173,15 @@ def usual_address() -> str:
         f"{Path.home()}/.docker/run/docker.sock",
     ]
     return UNIX + next((place for place in places if place and Path(place).is_socket()), USUAL_SOCKET)
+
+
+def _remote(address: str) -> aiodocker.Docker:
+    import aiodocker
+
+    try:
+        return aiodocker.Docker(url=address)
+    except (ValueError, ImportError) as error:
+        raise Unavailable("DOCKER_HOST names no engine that can be spoken to.", next=CHECK) from error
 
 
 def meaning(status: int, message: str) -> QuaymasterError:

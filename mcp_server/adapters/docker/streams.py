@@ -16,13 +16,14 @@ from mcp_server.ports.orchestrator import Sink
 
 if TYPE_CHECKING:
     import aiohttp
-    from aiodocker.stream import Stream
+    from aiodocker.stream import Message, Stream
 
 STDERR = 2
 STDERR_KEPT = 8192
 MAX_LINE = 1_048_576
 PIECE = 65536
 READ_LOGS = 20.0
+QUIET = 0.5
 
 
 async def frames(content: aiohttp.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
@@ -83,7 +84,7 @@ async def run_inside(
         async with stream:
             feeder = asyncio.create_task(_feed(stream, stdin))
             try:
-                while (message := await stream.read_out()) is not None:
+                while (message := await _next(engine, made["Id"], stream, feeder)) is not None:
                     if message.stream == STDERR:
                         errors += message.data
                         del errors[: max(0, len(errors) - STDERR_KEPT)]
@@ -98,6 +99,20 @@ async def run_inside(
         stderr=errors.decode(errors="replace"),
         truncated=output.truncated,
     )
+
+
+async def _next(engine: Engine, command: str, stream: Stream, feeder: asyncio.Task[None]) -> Message | None:
+    """The next piece of output, None at the end.
+
+    The engine never ends the output of a command that ended without reading its input, so that is asked for.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(QUIET):
+                return await stream.read_out()
+        except TimeoutError:
+            if not feeder.done() and not (await _state(engine, command))["Running"]:
+                return None
 
 
 class _Output:
@@ -175,7 +190,12 @@ async def _end(feeder: asyncio.Task[None]) -> None:
 async def _ended(engine: Engine, command: str) -> dict[str, Any]:
     """The output ends a moment before the engine has noted the exit code."""
     while True:
-        state: dict[str, Any] = await engine.send("GET", f"exec/{command}/json")
+        state = await _state(engine, command)
         if not state["Running"] and state["ExitCode"] is not None:
             return state
         await asyncio.sleep(0.01)
+
+
+async def _state(engine: Engine, command: str) -> dict[str, Any]:
+    state: dict[str, Any] = await engine.send("GET", f"exec/{command}/json")
+    return state

@@ -1,0 +1,1 @@
+"""AES-256-GCM under keys from a setting or from a file in the home."""
