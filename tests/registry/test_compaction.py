@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -79,7 +80,9 @@ async def test_audit_rows_move_to_the_files_of_their_days_once(with_task, root, 
     assert [each.id for each in rows.items] == ["r2", "r1"]
 
 
-async def test_tombstones_of_random_ids_go_after_a_week_and_the_others_stay(with_task, root, clock: Clock):
+async def test_tombstones_of_random_ids_go_after_a_week_and_the_others_stay(
+    with_task, root, open_mirror, clock: Clock
+):
     await add(with_task, lock("l1", "src"), plan())
 
     async def remove(tx):
@@ -94,7 +97,8 @@ async def test_tombstones_of_random_ids_go_after_a_week_and_the_others_stay(with
     await add(with_task, task("k2"))
     await with_task.compact()
     assert tombstones(root) == ["k1"]
-    await add(with_task, task("k1"))
+    again = await open_mirror()
+    await add(again, task("k1"))
     assert (await found(with_task, "tasks", "k1")).rev == 3
 
 
@@ -107,11 +111,12 @@ async def test_a_cancelled_compaction_holds_the_lock_until_its_thread_has_ended(
     with_task, other, root, monkeypatch
 ):
     """asyncio cancels tasks without asking anyio's shields, when a program is interrupted."""
-    switch = with_task._files.switch
+    switch, ended = with_task._files.switch, threading.Event()
 
     def slow(state):
         time.sleep(0.2)
         switch(state)
+        ended.set()
 
     monkeypatch.setattr(with_task._files, "switch", slow)
     compaction = asyncio.ensure_future(with_task.compact())
@@ -120,6 +125,7 @@ async def test_a_cancelled_compaction_holds_the_lock_until_its_thread_has_ended(
     await add(other, task("k2"))
     with pytest.raises(asyncio.CancelledError):
         await compaction
+    assert ended.wait(5)
     assert await found(with_task, "tasks", "k2") is not None
     assert await found(other, "tasks", "k2") is not None
     assert verify(root).sound

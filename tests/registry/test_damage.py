@@ -67,10 +67,11 @@ async def test_a_damaged_newline_before_a_torn_tail_is_refused_too(small):
         await opened(small)
 
 
-async def test_a_line_cut_at_any_byte_is_torn_and_goes_while_all_before_it_stay(small, tmp_path):
+async def test_a_line_cut_at_any_byte_is_torn_and_goes_while_all_before_it_stay(small, tmp_path, rounds):
     data = segment_of(small).read_bytes()
     last = data.rstrip(b"\n").rfind(b"\n") + 1
-    for length in range(last, len(data)):
+    cuts = [*range(last, len(data), rounds(23, 1)), len(data) - 1]
+    for length in cuts:
         copy = tmp_path / "copy"
         shutil.copytree(small, copy)
         segment_of(copy).write_bytes(data[:length])
@@ -170,5 +171,22 @@ async def test_a_line_that_its_writer_took_back_is_forgotten_by_readers(small):
     await rename(writer, "an other title, so that the line is longer")
     await add(writer, task("k2"))
     assert (await found(reader, "tasks", "k1")).title == "an other title, so that the line is longer"
+    reader.close()
+    writer.close()
+
+
+async def test_a_line_that_was_taken_back_and_replaced_by_one_of_the_same_length_is_noticed(small):
+    """Only the line behind it tells: it continues another one."""
+    path = segment_of(small)
+    data = path.read_bytes()
+    last = data.rstrip(b"\n").rfind(b"\n") + 1
+    reader = await RegistryMirror.open(small)
+    assert (await found(reader, "tasks", "k1")).title == "again"
+    path.write_bytes(data[:last])
+    writer = await RegistryMirror.open(small)
+    await rename(writer, "AGAIN")
+    assert path.stat().st_size == len(data)
+    await add(writer, task("k2"))
+    assert (await found(reader, "tasks", "k1")).title == "AGAIN"
     reader.close()
     writer.close()
