@@ -16,17 +16,22 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
+from mcp_server.adapters.registry.mirror import RegistryMirror
+from mcp_server.adapters.registry.store import RegistryStore
 from mcp_server.config import Settings
 from mcp_server.domain.callers import Caller
-from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated
+from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated, Unavailable
+from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.pages import Page
+from mcp_server.domain.records import Record
 from mcp_server.ports.keyring import KeyRing
+from mcp_server.ports.mirror import Outage
 from mcp_server.ports.store import Reading, Store
 from mcp_server.services.audit import AuditLog
 from mcp_server.services.bootstrap import Bootstrap
@@ -47,10 +52,15 @@ from mcp_server.services.trail import Trail
 if TYPE_CHECKING:
     from starlette.types import Scope
 
+    from mcp_server.adapters.failover.store import FailoverStore
+    from mcp_server.adapters.postgres.migrations import Status as MigrationStatus
+    from mcp_server.adapters.postgres.primary import PostgresPrimary
+    from mcp_server.adapters.registry.maintenance import Report
     from mcp_server.tools.server import QuaymasterServer
 
 log = logging.getLogger(__name__)
 SWEEP_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
 DRAIN_SECONDS = 30.0
 """How long running calls may go on after the web server was told to stop."""
 
@@ -60,6 +70,7 @@ class House:
     """The use cases over one store."""
 
     settings: Settings
+    mirror: RegistryMirror
     store: Store
     calls: Calls
     sign_in: SignIn
@@ -79,22 +90,83 @@ class House:
 
 @asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[House]:
-    """The use cases, with what runs beside them. On leaving, queued audit rows are written and the store
-    is closed."""
-    async with _open_store(settings) as (store, keyring):
+    """The use cases, with what runs beside them.
+
+    On leaving, queued audit rows are written and the store is closed.
+    """
+    mirror = await RegistryMirror.open(settings.home)
+    async with _store_over(mirror, settings) as (store, keyring):
         cache = MemoryCache()
         trail = Trail(store)
         async with anyio.create_task_group() as beside:
             beside.start_soon(trail.run)
-            yield _furnished(settings, store, keyring, cache, trail)
+            yield _furnished(settings, mirror, store, keyring, cache, trail)
             beside.cancel_scope.cancel()
 
 
-def _furnished(settings: Settings, store: Store, keyring: KeyRing, cache: MemoryCache, trail: Trail) -> House:
+@asynccontextmanager
+async def _store_over(
+    mirror: RegistryMirror, settings: Settings
+) -> AsyncIterator[tuple[Store, RegistryKeyRing]]:
+    """The registry itself, or PostgreSQL with the registry under it."""
+    try:
+        if settings.database_url is None:
+            yield RegistryStore(mirror), RegistryKeyRing(settings.home)
+        else:
+            async with _failover(mirror, settings) as store:
+                yield store, RegistryKeyRing(settings.home, store.find_key)
+    finally:
+        mirror.close()
+
+
+@asynccontextmanager
+async def _failover(mirror: RegistryMirror, settings: Settings) -> AsyncIterator[FailoverStore]:
+    from mcp_server.adapters.failover.store import FailoverStore
+
+    store = FailoverStore(primary_of(settings), mirror)
+    try:
+        await store.open()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(store.run_background)
+            yield store
+            beside.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
+            await store.close()
+
+
+def primary_of(settings: Settings) -> PostgresPrimary:
+    """PostgreSQL as the settings name it; nothing is connected yet. Raises Invalid where they name none."""
+    from mcp_server.adapters.postgres.connections import ConnectionSettings
+    from mcp_server.adapters.postgres.primary import PostgresPrimary
+
+    if settings.database_url is None:
+        raise Invalid(
+            "no PostgreSQL is configured", next="Set QUAYMASTER_DATABASE_URL or QUAYMASTER_DB_HOST."
+        )
+    return PostgresPrimary(
+        ConnectionSettings(
+            settings.database_url.get_secret_value(),
+            pool_max=settings.db_pool_max,
+            pool_idle=settings.db_pool_idle,
+            connect_timeout=settings.db_connect_timeout,
+        )
+    )
+
+
+def _furnished(
+    settings: Settings,
+    mirror: RegistryMirror,
+    store: Store,
+    keyring: KeyRing,
+    cache: MemoryCache,
+    trail: Trail,
+) -> House:
     calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
     locks = Locks(calls)
     return House(
         settings=settings,
+        mirror=mirror,
         store=store,
         calls=calls,
         sign_in=SignIn(keyring, cache, trail),
@@ -113,24 +185,83 @@ def _furnished(settings: Settings, store: Store, keyring: KeyRing, cache: Memory
     )
 
 
-@asynccontextmanager
-async def _open_store(settings: Settings) -> AsyncIterator[tuple[Store, KeyRing]]:
-    from mcp_server.adapters.registry.store import RegistryStore
-
-    if settings.database_url is not None:
-        raise Invalid("PostgreSQL is not connected yet", next="Unset QUAYMASTER_DATABASE_URL.")
-    store = await RegistryStore.open(settings.home)
-    try:
-        yield store, RegistryKeyRing(settings.home)
-    finally:
-        store.close()
-
-
 def version() -> str:
     try:
         return importlib.metadata.version("quaymaster")
     except importlib.metadata.PackageNotFoundError:
         return "0"
+
+
+# Maintenance, for the command line.
+
+
+async def migrations(settings: Settings, *, up: bool) -> list[tuple[str, str]]:
+    """Every migration by name with its state, in order; with `up` the pending ones are applied first.
+
+    States: applied, pending, and what is wrong: changed, missing, unknown.
+    """
+    primary = primary_of(settings)
+    try:
+        if up:
+            await primary.migrations.up()
+        return _migration_states(await primary.migrations.status())
+    except Outage as outage:
+        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+    finally:
+        await primary.close()
+
+
+def _migration_states(status: MigrationStatus) -> list[tuple[str, str]]:
+    wrong = dict.fromkeys(status.changed, "changed") | dict.fromkeys(status.missing, "missing")
+    rows = []
+    for each in status.applied:
+        name = each.name or f"{each.version:04d}"
+        rows.append((name, "unknown" if each.version in status.newer else wrong.get(name, "applied")))
+    return [*rows, *((each.name, "pending") for each in status.pending)]
+
+
+def registry_report(settings: Settings) -> Report:
+    from mcp_server.adapters.registry import maintenance
+
+    return maintenance.verify(settings.home)
+
+
+async def registry_set_aside(settings: Settings) -> Sequence[str]:
+    from mcp_server.adapters.registry import maintenance
+
+    return await maintenance.set_aside(settings.home)
+
+
+async def registry_compact(settings: Settings) -> None:
+    from mcp_server.adapters.registry import maintenance
+
+    await maintenance.compact(settings.home)
+
+
+def registry_export(settings: Settings) -> dict[str, Any]:
+    from mcp_server.adapters.registry import maintenance
+
+    return maintenance.export(settings.home)
+
+
+async def registry_import(settings: Settings) -> dict[str, int]:
+    """Bring the records of this home into the empty PostgreSQL; how many of each noun."""
+    from mcp_server.adapters.failover.importing import bring_over
+
+    primary = primary_of(settings)
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        return await bring_over(primary, mirror, _records_of(registry_export(settings)))
+    except Outage as outage:
+        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+    finally:
+        mirror.close()
+        await primary.close()
+
+
+def _records_of(exported: dict[str, Any]) -> list[Record]:
+    """The records of an export, parents before children."""
+    return [kind.model_validate(each) for kind in RECORDS for each in exported["records"].get(kind.noun, ())]
 
 
 # Servers.
@@ -283,11 +414,22 @@ async def _local_keys(tx: Reading) -> Page[object]:
 
 
 async def _sweep(house: House) -> None:
+    """Remove what has had its time; without PostgreSQL in one process of the home."""
+    if house.settings.database_url is not None:
+        await _sweep_for_ever(house)
+    while True:
+        async with house.mirror.leading() as leader:
+            if leader:
+                await _sweep_for_ever(house)
+        await anyio.sleep(SWEEP_SECONDS)
+
+
+async def _sweep_for_ever(house: House) -> None:
     while True:
         try:
             await house.sweeper.run_once(datetime.now(UTC))
         except QuaymasterError as error:
-            log.warning("sweep put off: %s", error.message)
+            log.info("sweep put off: %s", error.message)
         await anyio.sleep(SWEEP_SECONDS)
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from mcp_server.cli import configs, keys, locks, servers
+from mcp_server.cli import configs, doctor, install, keys, locks, migrations, registry, servers
 from mcp_server.cli.context import FAILED, REFUSED, USAGE, Context, Root
 from mcp_server.config import SettingsError
 from mcp_server.domain.errors import Corrupt, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
 
-COMMANDS = (servers, keys, locks, configs)
+COMMANDS = (servers, keys, locks, configs, migrations, registry, doctor, install)
 
 
 def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Context | None = None) -> int:
@@ -37,11 +37,14 @@ def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Contex
     except QuaymasterError as error:
         context.tell(f"{error.message.rstrip('.')}. {error.next}")
         return _code(error)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         context.out = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
         return FAILED
+    except OSError as error:
+        context.tell(f"{error.filename or type(error).__name__}: {error.strerror or error}")
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,63 @@
+"""Bringing a home's records into an empty PostgreSQL, on a person's word and with no server running."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from typing import cast
+
+from mcp_server.domain.errors import Conflict
+from mcp_server.domain.records import Record
+from mcp_server.ports.mirror import Mirror, Primary, Replaying
+from mcp_server.ports.repositories import Repository
+from mcp_server.ports.store import Intent, Reading
+
+BATCH = 500
+
+
+async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]) -> dict[str, int]:
+    """Add all `records`, parents before children, and leave the home as one that PostgreSQL adopts at the next start.
+
+    Returns how many of each noun. All of them in one transaction. Raises Conflict when PostgreSQL has a team
+    already, and Outage.
+    """
+    await primary.prepare()
+    if await primary.read(_has_teams):
+        raise Conflict(
+            "PostgreSQL holds teams already; an import goes into an empty one only",
+            next="Name an empty database, or set QUAYMASTER_HOME to a new directory to use this one as it is.",
+        )
+    async with mirror.switching():
+        facts = await mirror.refresh()
+
+        async def add_all(tx: Replaying) -> None:
+            for record in records:
+                repository = cast("Repository[Record]", tx.repository(record.noun))
+                await repository.add(record.change(rev=0))
+
+        epoch = facts.epoch + 1
+        intent = Intent("registry_import", "quaymaster")
+        await primary.run(add_all, intent, line_id=uuid.uuid4().hex, epoch=epoch)
+        await primary.raise_epoch(epoch)
+        await _settle(primary, mirror)
+        await mirror.set_mode("embedded", epoch=epoch, reason=None)
+    return dict(Counter(record.noun for record in records))
+
+
+async def _settle(primary: Primary, mirror: Mirror) -> None:
+    """Lines that waited for PostgreSQL are part of what it was just given; audit rows follow them."""
+    while lines := await mirror.pending(BATCH):
+        for line in lines:
+            await primary.record(line.audit, {})
+            await mirror.settle(line.id)
+    while True:
+        rows, mark = await mirror.audit_backlog(BATCH)
+        if not rows:
+            return
+        await primary.record(rows, {})
+        await mirror.audit_settled(mark)
+
+
+async def _has_teams(tx: Reading) -> bool:
+    return bool((await tx.teams.list(limit=1)).items)
