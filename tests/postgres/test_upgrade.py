@@ -1,3 +1,4 @@
+# ruff: noqa: E501, S608  # rows are easier to read on one line; tables are named by the test
 """Databases of earlier versions, filled with data, become what a new one is; nothing in them is lost."""
 
 import json
@@ -104,7 +105,9 @@ async def test_the_schema_from_empty_equals_the_schema_upgraded_from_an_earlier_
 
 
 @pytest.mark.parametrize("version", range(4, LAST))
-async def test_every_version_between_upgrades_to_the_last(database_url: str, tmp_path: Path, version: int) -> None:
+async def test_every_version_between_upgrades_to_the_last(
+    database_url: str, tmp_path: Path, version: int
+) -> None:
     await old_database(database_url, 3, tmp_path)
     directory = shutil.copytree(folder(), tmp_path / "between")
     for migration in read(directory)[version:]:
@@ -114,16 +117,25 @@ async def test_every_version_between_upgrades_to_the_last(database_url: str, tmp
     assert len(await _fetch(database_url, "SELECT version FROM schema_migrations")) == LAST
 
 
-async def test_every_row_of_an_earlier_version_is_a_record_or_a_left_over(database_url: str, tmp_path: Path) -> None:
+async def test_every_row_of_an_earlier_version_is_a_record_or_a_left_over(
+    database_url: str, tmp_path: Path
+) -> None:
     await old_database(database_url, 3, tmp_path)
-    tables = {"teams": 3, "team_members": 3, "api_keys": 3, "projects": 3, "project_slots": 3, "deployments": 2}
+    tables = {
+        "teams": 3,
+        "team_members": 3,
+        "api_keys": 3,
+        "projects": 3,
+        "project_slots": 3,
+        "deployments": 2,
+    }
     tables |= {"domains": 2, "project_envs": 2, "work_tasks": 3, "work_task_files": 7, "audit_logs": 1}
     await up(database_url)
     for table, before in tables.items():
-        (now,) = await _fetch(database_url, f"SELECT count(*) FROM {table}")  # noqa: S608
+        (now,) = await _fetch(database_url, f"SELECT count(*) FROM {table}")
         (left,) = await _fetch(
             database_url,
-            f"SELECT count(*) FROM upgrade_leftovers WHERE table_name = '{table}' AND reason LIKE 'no %'",  # noqa: S608
+            f"SELECT count(*) FROM upgrade_leftovers WHERE table_name = '{table}' AND reason LIKE 'no %'",
         )
         assert (table, now[0] + left[0]) == (table, before)
 
@@ -146,7 +158,10 @@ async def test_upgraded_rows_are_records_with_sensible_values(database_url: str,
     assert by["teams", renamed]["settings"]["notifications"]["slack"] == "https://hooks.example/x"
     assert by["teams", "team-abc123"]["plan"] == "free"
     assert by["members", "m2"]["role"] == "viewer"
-    assert by["keys", "k1"] | {"key_hash": "a" * 64, "scopes": ["deploy"], "rate_limit": None} == by["keys", "k1"]
+    assert (
+        by["keys", "k1"] | {"key_hash": "a" * 64, "scopes": ["deploy"], "rate_limit": None}
+        == by["keys", "k1"]
+    )
     assert by["keys", "k2"]["revoked_at"]
     assert by["keys", "k2"]["role"] == "viewer"
     assert ("keys", "k3") not in by

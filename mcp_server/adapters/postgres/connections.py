@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from mcp_server.adapters.postgres.errors import translated
+from mcp_server.adapters.postgres.errors import setting, translated
 from mcp_server.domain.errors import Unavailable
 from mcp_server.ports.mirror import Outage
 
@@ -180,14 +180,14 @@ class Connections:
         try:
             yield connection  # type: ignore[misc]  # the proxy speaks the same language
         except Exception as error:
-            if isinstance(error, TimeoutError) or connection.is_closed():
-                connection.terminate()
+            if isinstance(error, TimeoutError) or gone(connection):
+                drop(connection)
             judged = await self.outage(error)
             if judged is None or judged is error:
                 raise
             raise judged from error
         except BaseException:
-            connection.terminate()  # cancelled: a rollback might have to wait for the command
+            drop(connection)  # cancelled: a rollback might have to wait for the command
             raise
         finally:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
@@ -261,12 +261,25 @@ async def atomic(connection: Connection) -> AsyncIterator[None]:
 
 async def undo(connection: Connection, error: Exception) -> None:
     """Roll back, or drop the connection: the server undoes what it hears no more of."""
-    if isinstance(error, TimeoutError) or connection.is_closed():
-        connection.terminate()
+    if isinstance(error, TimeoutError) or gone(connection):
+        drop(connection)
         return
     try:
         await connection.execute("ROLLBACK", timeout=1)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        drop(connection)
+
+
+def gone(connection: Connection) -> bool:
+    """A pooled connection that ended has left its pool, and then answers no question."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+def drop(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
@@ -297,4 +310,6 @@ def _unreachable(error: BaseException) -> BaseException:
     told = translated(error)
     if isinstance(told, Outage):
         return Outage(told.reason, probed=True)
+    if told is None and isinstance(error, ValueError):
+        return setting("PostgreSQL's address is not one")  # its parts are read by the standard library
     return told or error

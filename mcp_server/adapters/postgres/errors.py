@@ -32,9 +32,9 @@ def translated(error: BaseException) -> Exception | None:
     if isinstance(error, asyncpg.PostgresError):
         return _from_state(error, error.sqlstate or "")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _setting("PostgreSQL's certificate was not accepted")
+        return setting("PostgreSQL's certificate was not accepted")
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return _setting("PostgreSQL's address is not one")
+        return setting("PostgreSQL's address is not one")
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         return Outage(f"PostgreSQL cannot be reached ({type(error).__name__})")
     if isinstance(error, asyncpg.ProtocolError) or _is_closed(error):
@@ -55,11 +55,11 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
     if state in _PATIENCE or kind == "53":
         return Unavailable(f"PostgreSQL is busy (SQLSTATE {state})")
     if kind == "28":
-        return _setting("PostgreSQL refused the user name or password")
+        return setting("PostgreSQL refused the user name or password")
     if state == "3D000":
-        return _setting("PostgreSQL has no database of that name")
+        return setting("PostgreSQL has no database of that name")
     if state == "42501":
-        return _setting("PostgreSQL's role may not do what the server needs")
+        return setting("PostgreSQL's role may not do what the server needs")
     if state == "23505":
         return Conflict(
             f"what must be unique is taken ({error.constraint_name})", constraint=error.constraint_name
@@ -71,7 +71,8 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
     return None
 
 
-def _setting(message: str) -> Invalid:
+def setting(message: str) -> Invalid:
+    """A setting that the operator has to correct."""
     return Invalid(message, next=_SETTINGS_NEXT)
 
 

@@ -12,7 +12,14 @@ import asyncpg
 from mcp_server.adapters import faults
 from mcp_server.adapters.postgres import changelog, installation
 from mcp_server.adapters.postgres.audit import insert_rows
-from mcp_server.adapters.postgres.connections import Connection, Connections, ConnectionSettings, undo
+from mcp_server.adapters.postgres.connections import (
+    Connection,
+    Connections,
+    ConnectionSettings,
+    drop,
+    gone,
+    undo,
+)
 from mcp_server.adapters.postgres.errors import RETRIED, translated
 from mcp_server.adapters.postgres.keys import note_use
 from mcp_server.adapters.postgres.migrations import Migrations
@@ -179,9 +186,7 @@ async def _was_applied(connection: Connection, error: Exception, line_id: str) -
     """A second application of a line fails at the log, or earlier at records that the first one changed."""
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == changelog.LINE_ID:
         return True
-    if connection.is_closed() or not isinstance(
-        error, QuaymasterError | asyncpg.IntegrityConstraintViolationError
-    ):
+    if gone(connection) or not isinstance(error, QuaymasterError | asyncpg.IntegrityConstraintViolationError):
         return False
     return bool(
         await connection.fetchval("SELECT EXISTS (SELECT 1 FROM change_log WHERE line_id = $1)", line_id)
@@ -192,7 +197,7 @@ async def _commit(connection: Connection) -> None:
     try:
         await connection.execute("COMMIT")
     except TimeoutError as error:
-        connection.terminate()
+        drop(connection)
         raise Outage("PostgreSQL did not answer a commit", committing=True) from error
     except Exception as error:
         told = translated(error)

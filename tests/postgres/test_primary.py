@@ -1,0 +1,587 @@
+"""What PostgreSQL promises as the primary: transactions, the change log, who it is."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from mcp_server.adapters.postgres import changelog
+from mcp_server.adapters.postgres.connections import ConnectionSettings
+from mcp_server.adapters.postgres.primary import PostgresPrimary
+from mcp_server.domain.audit import AuditFilter, AuditRow
+from mcp_server.domain.errors import Conflict, Invalid
+from mcp_server.domain.idempotency import Remembered
+from mcp_server.domain.keys import ApiKey
+from mcp_server.domain.locks import LockScope, next_fence
+from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.tasks import Task
+from mcp_server.ports.mirror import AlreadyApplied, Position
+from tests.postgres.samples import INTENT, NOW, add, begin_with_project, lock, project, team
+from tests.services.postgres import PostgresServer
+
+# -- transactions --------------------------------------------------------------------------------------
+
+
+async def test_a_line_has_every_change_once_with_its_first_base_and_last_revision(
+    primary: PostgresPrimary,
+) -> None:
+    await begin_with_project(primary)
+
+    async def fn(tx: Any) -> None:
+        scope = await tx.lock_scopes.hold("app")
+        scope = await tx.lock_scopes.save(scope.change(fence=7))
+        await tx.lock_scopes.save(scope.change(fence=8))
+
+    _, line, seq = await primary.run(fn, INTENT, line_id="L", epoch=1)
+    assert [(change.noun, change.base, change.rev) for change in line.changes] == [("lock_scopes", 1, 3)]
+    assert seq > 0
+    assert await primary.applied("L") == line
+
+
+async def test_a_transaction_that_changes_nothing_writes_no_line_but_keeps_its_audit_rows(
+    primary: PostgresPrimary,
+) -> None:
+    await begin_with_project(primary)
+    row = AuditRow(id="a1", timestamp=NOW, team_id="local", action="x", params={"p": "nul \x00 here"})
+    _, line, seq = await primary.run(lambda tx: tx.audit.add(row), INTENT, line_id="L", epoch=1)
+    assert (seq, line.changes) == (0, ())
+    assert await primary.applied("L") is None
+    page = await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="local")))
+    assert [found.id for found in page.items] == ["a1"]
+
+
+async def test_a_failed_transaction_leaves_nothing(primary: PostgresPrimary) -> None:
+    async def fn(tx: Any) -> None:
+        await tx.teams.add(team())
+        await tx.audit.add(AuditRow(id="a1", timestamp=NOW, team_id="local", action="x"))
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        await primary.run(fn, INTENT, line_id="L", epoch=1)
+    assert await primary.read(lambda tx: tx.teams.get("local")) is None
+    assert await primary.applied("L") is None
+    assert not (await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="local")))).items
+
+
+async def test_a_line_is_applied_once_whether_the_records_or_the_log_notice(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    with pytest.raises(AlreadyApplied):
+        await begin_with_project(primary)  # the records are there
+    with pytest.raises(AlreadyApplied):
+        await add(primary, project("other"), line_id="begin")  # only the line is
+    assert await primary.read(lambda tx: tx.projects.get("other")) is None
+
+
+async def test_two_attempts_at_one_line_at_once_apply_it_once(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+
+    async def fn(tx: Any) -> None:
+        scope = await tx.lock_scopes.hold("app")
+        await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
+
+    tries = await asyncio.gather(
+        *(primary.run(fn, INTENT, line_id="L", epoch=1) for _ in range(4)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, AlreadyApplied) for outcome in tries) == 3
+    scope = await primary.read(lambda tx: tx.lock_scopes.get("app"))
+    assert scope is not None
+    assert scope.fence == 1
+
+
+async def test_a_reading_refuses_to_write(primary: PostgresPrimary) -> None:
+    with pytest.raises(RuntimeError):
+        await primary.read(lambda tx: tx.teams.add(team()))
+
+
+async def test_a_conflict_that_is_caught_does_not_spoil_the_transaction(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+
+    async def fn(tx: Any) -> None:
+        for refused in (
+            lambda: tx.teams.add(team()),
+            lambda: tx.teams.add(team("other", slug="local")),
+            lambda: tx.projects.add(project("x", team_id="nobody")),
+            lambda: tx.locks.add(lock(project="nowhere")),
+        ):
+            with pytest.raises(Conflict):
+                await refused()
+        await tx.projects.add(project("second"))
+
+    await primary.run(fn, INTENT, line_id="L", epoch=1)
+    assert await primary.read(lambda tx: tx.projects.get("second")) is not None
+
+
+async def test_a_removed_team_takes_everything_along_as_changes(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    await add(primary, lock(), line_id="lock")
+
+    async def fn(tx: Any) -> None:
+        await tx.teams.remove(await tx.teams.hold("local"))
+
+    _, line, _ = await primary.run(fn, INTENT, line_id="L", epoch=1)
+    assert {change.noun for change in line.changes} == {"locks", "lock_scopes", "projects", "teams"}
+    assert all(change.record is None and change.rev == change.base + 1 for change in line.changes)
+    records, _ = await primary.everything()
+    assert records == []
+
+
+async def test_a_key_that_comes_again_counts_on_from_its_tombstone(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+
+    async def again(tx: Any) -> Any:
+        await tx.projects.remove(await tx.projects.hold("app"))
+        return await tx.projects.add(project())
+
+    kept, line, _ = await primary.run(again, INTENT, line_id="L", epoch=1)
+    assert kept.rev == 3
+    assert [(c.base, c.rev) for c in line.changes if c.noun == "projects"] == [(1, 3)]
+
+
+async def test_a_removed_lock_stays_in_the_table_as_released(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    await add(primary, lock(), line_id="1")
+
+    async def again(tx: Any) -> Any:
+        await tx.locks.remove(await tx.locks.hold("lock-1"))
+        return await tx.locks.add(lock())
+
+    kept, _, _ = await primary.run(again, INTENT, line_id="2", epoch=1)
+    assert kept.rev == 3
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT status, released_at IS NOT NULL FROM work_task_files ORDER BY id"
+        )
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in rows] == [("released", True), ("locked", False)]
+
+
+async def test_the_database_itself_refuses_a_second_exclusive_lock(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    await add(primary, lock(), line_id="1")
+    connection = await asyncpg.connect(database_url)
+    try:
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await connection.execute(
+                """
+                INSERT INTO work_task_files
+                  (uid, project_name, team_id, file_path, holder, fence, expires_at, lease_seconds)
+                VALUES ('x', 'app', 'local', 'a.py', 'other', 2, now(), 900)
+                """
+            )
+    finally:
+        await connection.close()
+
+
+async def test_text_that_postgresql_cannot_store_is_invalid(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    task = Task(
+        id="t", team_id="local", project="app", title="nul \x00", author="a", created_at=NOW, updated_at=NOW
+    )
+    with pytest.raises(Invalid):
+        await add(primary, task, line_id="L")
+
+
+# -- races: the pool is warm, so that the transactions really overlap ----------------------------------------
+
+
+@pytest.fixture
+async def warm(database_url: str) -> Any:
+    primary = PostgresPrimary(ConnectionSettings(database_url, pool_min=8, pool_max=8))
+    await primary.prepare()
+    await begin_with_project(primary)
+    try:
+        yield primary
+    finally:
+        await primary.close()
+
+
+async def _count_up(tx: Any) -> Any:
+    scope = await tx.lock_scopes.hold("app")
+    await tx.now()  # a pause between reading and writing
+    return (await tx.lock_scopes.save(scope.change(fence=next_fence(scope.fence, tx.epoch)))).fence
+
+
+async def test_a_held_record_is_changed_by_nobody_else(warm: PostgresPrimary) -> None:
+    fences = await asyncio.gather(
+        *(warm.run(_count_up, INTENT, line_id=f"L{number}", epoch=1) for number in range(40))
+    )
+    assert sorted(value for value, _, _ in fences) == [1_000_001 + number for number in range(40)]
+
+
+async def test_an_absence_is_held_too(warm: PostgresPrimary) -> None:
+    async def once(tx: Any) -> bool:
+        if await tx.projects.hold("new") is not None:
+            return False
+        await tx.now()
+        await tx.projects.add(project("new"))
+        return True
+
+    made = await asyncio.gather(
+        *(warm.run(once, INTENT, line_id=f"L{number}", epoch=1) for number in range(16))
+    )
+    assert sum(value for value, _, _ in made) == 1
+
+
+async def test_one_of_many_claims_an_idempotency_key_and_the_others_read_its_result(
+    warm: PostgresPrimary,
+) -> None:
+    fields = {"team_id": "local", "caller": "k", "tool": "t", "arguments": "a", "created_at": NOW}
+    record = Remembered(id="i", expires_at=NOW + timedelta(1), **fields)
+
+    async def call(tx: Any) -> Any:
+        standing = await tx.idempotency.claim(record)
+        if standing is not None:
+            return standing.result
+        await tx.now()
+        held = await tx.idempotency.hold("i")
+        await tx.idempotency.save(held.change(result={"first": True}))
+        return "made"
+
+    results = await asyncio.gather(*(warm.run(call, INTENT, line_id=f"L{n}", epoch=1) for n in range(12)))
+    values = [value for value, _, _ in results]
+    assert values.count("made") == 1
+    assert values.count({"first": True}) == 11
+
+
+async def test_a_deadlock_is_tried_again(warm: PostgresPrimary) -> None:
+    await add(warm, project("other"), LockScope(project="other"), line_id="other")
+    both = asyncio.Barrier(2)
+    first_time = [True, True]
+
+    def crossing(number: int, *order: str) -> Any:
+        async def fn(tx: Any) -> None:
+            scope = await tx.lock_scopes.hold(order[0])
+            if first_time[number]:
+                first_time[number] = False
+                await both.wait()
+            other = await tx.lock_scopes.hold(order[1])
+            await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
+            await tx.lock_scopes.save(other.change(fence=other.fence + 1))
+
+        return fn
+
+    await asyncio.gather(
+        warm.run(crossing(0, "app", "other"), INTENT, line_id="X", epoch=1),
+        warm.run(crossing(1, "other", "app"), INTENT, line_id="Y", epoch=1),
+    )
+    scope = await warm.read(lambda tx: tx.lock_scopes.get("other"))
+    assert scope is not None
+    assert scope.fence == 2
+
+
+async def test_a_cancelled_transaction_frees_its_rows_and_its_connection(warm: PostgresPrimary) -> None:
+    held = asyncio.Event()
+
+    async def hold(tx: Any) -> None:
+        await tx.lock_scopes.hold("app")
+        held.set()
+        await asyncio.sleep(60)
+
+    for number in range(10):
+        held.clear()
+        task = asyncio.create_task(warm.run(hold, INTENT, line_id=f"C{number}", epoch=1))
+        await held.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await warm.run(_count_up, INTENT, line_id="L", epoch=1)
+
+
+# -- the change log --------------------------------------------------------------------------------------
+
+
+async def test_a_transaction_that_runs_for_long_loses_no_line(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    _, start = await primary.everything()
+    logged, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Any) -> None:
+        await tx.projects.add(project("slow"))
+        logged.set()
+        await may_end.wait()
+
+    task = asyncio.create_task(primary.run(slow, INTENT, line_id="slow", epoch=1))
+    await logged.wait()
+    await add(primary, project("quick"), line_id="quick")
+    first = await primary.since(start)
+    assert [line.id for line in first.lines] == ["quick"]
+    await add(primary, project("quicker"), line_id="quicker")
+    second = await primary.since(first.position)
+    may_end.set()
+    await task
+    third = await primary.since(second.position)
+    seen = [line.id for batch in (first, second, third) for line in batch.lines]
+    assert set(seen) == {"quick", "quicker", "slow"}
+    assert not third.lost
+
+
+async def test_a_number_drawn_before_and_committed_after_another_is_not_skipped(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    """The case that a sequence alone gets wrong."""
+    await begin_with_project(primary)
+    _, start = await primary.everything()
+    early = await asyncpg.connect(database_url)
+    try:
+        transaction = early.transaction()
+        await transaction.start()
+        drawn = await early.fetchval(
+            """
+            INSERT INTO change_log (line_id, actor, action, changes) VALUES ('early', 'a', 'x', '[]')
+            RETURNING seq
+            """
+        )
+        _, seq = await add(primary, project("late"), line_id="late")
+        assert drawn < seq
+        first = await primary.since(start)
+        await transaction.commit()
+        second = await primary.since(first.position)
+    finally:
+        await early.close()
+    assert [line.id for line in first.lines] == ["late"]
+    assert first.position.line_id == "late"
+    assert "early" in [line.id for line in second.lines]
+    assert second.position.seq == seq
+
+
+async def test_everything_and_since_together_miss_nothing_while_others_write(
+    primary: PostgresPrimary,
+) -> None:
+    await begin_with_project(primary)
+
+    async def write(number: int) -> None:
+        await add(primary, project(f"p{number}"), line_id=f"w{number}")
+
+    writers = [asyncio.create_task(write(number)) for number in range(30)]
+    records, position = await primary.everything()
+    await asyncio.gather(*writers)
+    batch = await primary.since(position)
+    keys = {record.key for record in records} | {
+        change.key for line in batch.lines for change in line.changes
+    }
+    assert {f"p{number}" for number in range(30)} <= keys
+    ranks = [[kind.noun for kind in RECORDS].index(record.noun) for record in records]
+    assert ranks == sorted(ranks)
+
+
+async def test_it_has_what_was_mirrored_and_not_what_came_later(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    _, position = await primary.everything()
+    _, seq = await add(primary, project("b"), line_id="b")
+    assert await primary.has(position)
+    batch = await primary.since(position)
+    assert (batch.position.seq, batch.position.line_id) == (seq, "b")
+    assert await primary.has(batch.position)
+
+    known = batch.position
+    assert not await primary.has(replace(known, installation="another"))
+    assert not await primary.has(replace(known, seq=seq + 1, line_id="c"))
+    assert not await primary.has(replace(known, line_id="c"))
+
+
+async def test_the_log_is_trimmed_below_the_slowest_home_and_who_is_further_behind_is_told(
+    primary: PostgresPrimary,
+) -> None:
+    await begin_with_project(primary)
+    _, start = await primary.everything()
+    for number in range(5):
+        await add(primary, project(f"p{number}"), line_id=f"w{number}")
+    slow = (await primary.since(start)).position
+    for number in range(5, 9):
+        await add(primary, project(f"p{number}"), line_id=f"w{number}")
+    quick = (await primary.since(slow)).position
+    await primary.trim("slow", slow)
+    await primary.trim("quick", quick)
+    assert await primary.applied("w4") is None
+    assert await primary.applied("w5") is not None
+    behind = await primary.since(slow)
+    assert not behind.lost
+    assert [line.id for line in behind.lines] == ["w5", "w6", "w7", "w8"]
+    assert (await primary.since(start)).lost
+    assert await primary.has(slow)
+    assert await primary.has(start)
+    await primary.trim("slow", quick)
+    assert await primary.applied("w8") is not None  # the newest stays as a proof
+    assert await primary.has(quick)
+
+
+async def test_lines_older_than_seven_days_go_even_if_a_home_lacks_them(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    _, start = await primary.everything()
+    await add(primary, project("old"), line_id="old")
+    await add(primary, project("new"), line_id="new")
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE change_log SET at = now() - interval '8 days' WHERE line_id = 'old'")
+    finally:
+        await connection.close()
+    await primary.trim("h", start)
+    assert await primary.applied("old") is None
+    assert (await primary.since(start)).lost
+
+
+async def test_a_log_that_was_restored_into_another_cluster_is_mended(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    _, before = await primary.everything()
+    await add(primary, project("b"), line_id="b")
+    connection = await asyncpg.connect(database_url)
+    try:  # as in a cluster whose transactions count from the beginning
+        await connection.execute("UPDATE installation SET observed = 'elsewhere', cluster = 'elsewhere'")
+        await connection.execute("UPDATE change_log SET xid = '999999999'")
+    finally:
+        await connection.close()
+    old = Position(before.installation, "elsewhere", 999_999_990, before.seq, before.line_id)
+    identity = await primary.prepare()
+    assert identity.cluster not in ("elsewhere", before.cluster)
+    assert await primary.has(old)
+    batch = await primary.since(old)
+    assert "b" in [line.id for line in batch.lines]
+    assert not batch.lost
+    assert batch.position.cluster == identity.cluster
+    assert (await primary.since(batch.position)).lines == []
+    await add(primary, project("c"), line_id="c")
+    assert [line.id for line in (await primary.since(batch.position)).lines] == ["c"]
+    assert (await primary.prepare()).cluster == identity.cluster
+
+
+async def test_following_looks_up_the_log_by_transaction(primary: PostgresPrimary, database_url: str) -> None:
+    await begin_with_project(primary)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("SET enable_seqscan = off")
+        plan = await connection.fetch(
+            """
+            EXPLAIN SELECT l.seq FROM installation i
+            LEFT JOIN change_log l ON l.xid >= (CASE WHEN i.cluster = 'x' THEN '5' ELSE '0' END)::XID8
+            """
+        )
+    finally:
+        await connection.close()
+    assert any("change_log_xid" in row[0] for row in plan)
+
+
+# -- wake-ups, keys, homes ---------------------------------------------------------------------------------
+
+
+async def test_another_servers_commit_wakes_and_an_own_one_does_not(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    other = PostgresPrimary(database_url)
+    try:
+        waiting = asyncio.create_task(primary.changed(20))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            number = 0
+            while not waiting.done():
+                number += 1
+                await add(other, project(f"n{number}"), line_id=f"n{number}")
+                await asyncio.sleep(0.05)
+        await other.close()
+        clock = asyncio.get_running_loop().time
+        await primary.changed(0.3)  # what was still on its way
+        begun = clock()
+        own = asyncio.create_task(primary.changed(0.5))
+        await add(primary, project("own"), line_id="own")
+        await own
+        assert clock() - begun >= 0.45
+    finally:
+        await other.close()
+
+
+async def test_the_last_use_of_a_key_is_noted_without_a_revision(primary: PostgresPrimary) -> None:
+    key = ApiKey(
+        id="k1",
+        key_hash="a" * 64,
+        key_prefix="qm",
+        name="n",
+        team_id="local",
+        role="member",
+        rate_limit=60,
+        created_at=NOW,
+    )
+    await begin_with_project(primary)
+    await add(primary, key, line_id="key")
+    await primary.record(
+        [AuditRow(id=f"a{n}", timestamp=NOW, team_id="local", action="x") for n in range(3)], {"k1": NOW}
+    )
+    await primary.record(
+        [AuditRow(id="a1", timestamp=NOW, team_id="local", action="y")], {"k1": NOW - timedelta(1)}
+    )
+    found = await primary.find_key("a" * 64)
+    assert found == key.change(rev=1, last_used_at=NOW)
+    page = await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="local")))
+    assert [(row.id, row.action) for row in page.items] == [("a0", "x"), ("a1", "x"), ("a2", "x")]
+
+
+async def test_a_home_is_alone_until_another_asks_and_it_confirms(primary: PostgresPrimary) -> None:
+    assert (await primary.claim("a")).alone
+    asked = await primary.claim("b")
+    assert (asked.alone, asked.holder, asked.asked_by) == (False, "a", "b")
+    assert (await primary.claim("b", confirm=True)).holder == "a"  # only the holder can give it up
+    told = await primary.claim("a")
+    assert (told.alone, told.asked_by) == (True, "b")
+    given = await primary.claim("a", confirm=True)
+    assert (given.alone, given.holder, list(given.homes)) == (False, None, ["a", "b"])
+    assert not (await primary.claim("b")).alone
+
+
+async def test_a_person_may_decide_that_the_holder_is_gone(primary: PostgresPrimary) -> None:
+    await primary.claim("a")
+    await primary.claim("b")
+    forced = await primary.claim("b", force=True)
+    assert (forced.alone, forced.holder, list(forced.homes)) == (True, "b", ["b"])
+    assert (await primary.claim("a")).holder == "b"
+
+
+async def test_the_epoch_never_falls(primary: PostgresPrimary) -> None:
+    assert await primary.raise_epoch(5) == 5
+    assert await primary.raise_epoch(3) == 5
+    assert (await primary.identify()).epoch == 5
+
+
+async def test_an_empty_database_has_no_installation_and_a_prepared_one_keeps_its_own(
+    database_url: str,
+) -> None:
+    primary = PostgresPrimary(database_url)
+    try:
+        empty = await primary.identify()
+        assert (empty.installation, empty.schema_version) == (None, 0)
+        prepared = await primary.prepare()
+        assert prepared.installation
+        assert prepared.schema_version >= 4
+        assert await primary.identify() == prepared == await primary.prepare()
+    finally:
+        await primary.close()
+
+
+async def test_a_server_without_the_right_to_its_cluster_identifier_has_a_substitute(
+    own_postgres: PostgresServer,
+) -> None:
+    own_postgres.run_as_admin(
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", database="quaymaster"
+    )
+    primary = PostgresPrimary(own_postgres.url)
+    try:
+        identity = await primary.prepare()
+        assert identity.cluster.startswith("database-")
+        assert await primary.prepare() == identity
+    finally:
+        await primary.close()
+
+
+def test_lines_are_kept_for_seven_days() -> None:
+    assert changelog.KEEP_DAYS == 7
