@@ -199,7 +199,8 @@ async def test_a_database_of_the_seeds_server_keeps_its_version_table(database_u
             await connection.execute(migration.sql)
         await connection.execute(
             """
-            CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ DEFAULT NOW());
+            CREATE TABLE schema_migrations
+              (version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ DEFAULT now());
             INSERT INTO schema_migrations (version) VALUES (1), (2), (3)
             """
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 
@@ -100,7 +100,10 @@ class Connections:
                 server_settings=settings.session(bounded=False),
             )
         except Exception as error:
-            raise _unreachable(error) from error
+            told = _unreachable(error)
+            if told is error:
+                raise
+            raise told from error
         try:
             await _know_json(connection)
             yield connection
@@ -174,11 +177,15 @@ class Connections:
     async def _pooled(self) -> AsyncIterator[Connection]:
         try:
             pool = await self._opened()
-            connection = await pool.acquire()
+            # The pool hands out a proxy that speaks like the connection behind it.
+            connection = cast("Connection", await pool.acquire())
         except Exception as error:
-            raise _unreachable(error) from error
+            told = _unreachable(error)
+            if told is error:
+                raise
+            raise told from error
         try:
-            yield connection  # type: ignore[misc]  # the proxy speaks the same language
+            yield connection
         except Exception as error:
             if isinstance(error, TimeoutError) or gone(connection):
                 drop(connection)
@@ -191,7 +198,7 @@ class Connections:
             raise
         finally:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await pool.release(connection)
+                await pool.release(cast("Any", connection))
 
     async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
         if self._pool is not None:
