@@ -89,6 +89,11 @@ def test_cutting_long_text_never_lets_a_secret_through(text: str, before: int):
     assert not any(CANARY[at : at + 8] in shown for at in range(len(CANARY) - 8))
 
 
+def test_a_secret_at_the_end_of_what_is_scanned_is_not_shown_in_half():
+    for length in range(3930, 4000):
+        assert CANARY[:8] not in redacted_text("Bearer " + "a" * length + " " + KEY)
+
+
 @pytest.mark.parametrize(
     "text",
     [

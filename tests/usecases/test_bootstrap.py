@@ -79,6 +79,22 @@ async def test_a_store_with_any_team_is_left_alone(world: World):
     assert await world.store.read(reading)
 
 
+async def test_a_team_that_came_after_the_first_look_leaves_nothing_to_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    async def was_empty(_: object) -> bool:
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.calls, "read", was_empty)
+        assert await world.bootstrap.run("ann", with_key=True) is None
+
+    async def reading(tx: Reading) -> bool:
+        return await tx.teams.get("local") is None
+
+    assert await world.store.read(reading)
+
+
 async def test_starts_at_the_same_time_in_one_process_make_one_team_and_show_one_key(tmp_path: Path):
     shown = await asyncio.gather(*(_start(tmp_path / "home") for _ in range(5)))
     assert len([text for text in shown if text is not None]) == 1
