@@ -128,3 +128,11 @@ async def test_everything_is_for_its_owner_only(with_task, root, open_mirror):
     root.chmod(0o755)
     await open_mirror()
     assert root.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_directory_with_other_things_in_it_keeps_its_mode(root, open_mirror):
+    root.mkdir(mode=0o755)
+    (root / "notes.txt").write_text("mine")
+    await open_mirror()
+    assert root.stat().st_mode & 0o777 == 0o755
+    assert (root / "HEAD").stat().st_mode & 0o777 == 0o600

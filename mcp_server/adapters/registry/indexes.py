@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mcp_server.domain.errors import Invalid
+from mcp_server.domain.nouns import BY_NOUN
 
 Order = tuple[Any, ...]
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -149,6 +150,9 @@ UNIQUES: tuple[Unique, ...] = (
     ),
     Unique("locks", "project, path and holder", lambda r: (r.project, r.path, r.holder)),
 )
+
+LISTINGS_OF = {noun: tuple(listing for listing in LISTINGS if listing.noun == noun) for noun in BY_NOUN}
+UNIQUES_OF = {noun: tuple(unique for unique in UNIQUES if unique.noun == noun) for noun in BY_NOUN}
 
 PARENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "members": (("teams", "team_id"),),

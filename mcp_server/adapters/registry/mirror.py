@@ -381,9 +381,11 @@ class RegistryMirror:
 
 
 def _prepare(root: Path) -> None:
+    """Close the directory to others, unless it holds other things than a home: whose they are is not known here."""
     with refusals(f"cannot use {root}"):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root.chmod(0o700)
+        if Layout(root).home.exists() or not any(root.iterdir()):
+            root.chmod(0o700)
 
 
 def _headed(layout: Layout) -> bool:

@@ -7,7 +7,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import NoReturn, Protocol
 
-from mcp_server.adapters.registry.indexes import Listing, Order, Unique
+from mcp_server.adapters.registry.indexes import UNIQUES_OF, Listing, Order, Unique
 from mcp_server.adapters.registry.state import State
 from mcp_server.domain.changes import Change
 from mcp_server.domain.records import Record
@@ -48,6 +48,7 @@ class Overlay:
     def __init__(self, state: State) -> None:
         self._state = state
         self._own: dict[tuple[str, str], tuple[int, Record | None]] = {}
+        self._owners: dict[tuple[Unique, Hashable], set[str]] = {}
         self.ended = False
 
     def get(self, noun: str, key: str) -> Record | None:
@@ -71,13 +72,12 @@ class Overlay:
         for key in self._state.owners(unique, value):
             if (unique.noun, key) not in self._own:
                 yield key
-        for (noun, key), (_, record) in self._own.items():
-            if noun == unique.noun and record is not None and unique.value(record) == value:
-                yield key
+        yield from self._owners.get((unique, value), ())
 
     def put(self, noun: str, key: str, rev: int, record: Record | None) -> None:
         if self.ended:
             raise TypeError("this transaction has ended")
+        self._own_values(noun, key, record)
         self._own[noun, key] = (rev, record)
 
     def changes(self, *, before: bool) -> tuple[Change, ...]:
@@ -96,6 +96,15 @@ class Overlay:
             record=record,
             before=base if before else None,
         )
+
+    def _own_values(self, noun: str, key: str, record: Record | None) -> None:
+        """Keep who owns which unique value: a look through all changes would make large transactions slow."""
+        old = self._own.get((noun, key), (0, None))[1]
+        for unique in UNIQUES_OF[noun]:
+            if old is not None:
+                self._owners[unique, unique.value(old)].discard(key)
+            if record is not None:
+                self._owners.setdefault((unique, unique.value(record)), set()).add(key)
 
     def _own_of(self, listing: Listing, group: Hashable, after: Order | None) -> list[tuple[Order, Record]]:
         own = [

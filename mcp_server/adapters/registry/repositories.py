@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from mcp_server.adapters.registry import indexes
-from mcp_server.adapters.registry.indexes import PARENTS, UNIQUES, Listing, Order
+from mcp_server.adapters.registry.indexes import PARENTS, UNIQUES_OF, Listing, Order
 from mcp_server.adapters.registry.overlay import View
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.deployments import Deployment
@@ -76,9 +76,7 @@ class Kept(Generic[R]):
             raise Conflict(f"'{record.key}' in {record.noun} was changed meanwhile", noun=record.noun)
 
     def _refuse_twin(self, record: R) -> None:
-        for unique in UNIQUES:
-            if unique.noun != record.noun:
-                continue
+        for unique in UNIQUES_OF[record.noun]:
             value = unique.value(record)
             if value is not None and any(key != record.key for key in self._view.owners(unique, value)):
                 raise Conflict(f"{unique.what} is taken in {record.noun}", noun=record.noun)

@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 
 from mcp_server.adapters.registry.documents import Kind, Said
-from mcp_server.adapters.registry.indexes import LISTINGS, OPEN_CONFLICTS, UNIQUES, Listing, Order, Unique
+from mcp_server.adapters.registry.indexes import (
+    LISTINGS,
+    LISTINGS_OF,
+    OPEN_CONFLICTS,
+    UNIQUES,
+    UNIQUES_OF,
+    Listing,
+    Order,
+    Unique,
+)
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change, Line
 from mcp_server.domain.keys import ApiKey
@@ -19,8 +28,6 @@ from mcp_server.ports.mirror import Facts, Mode, Position
 
 TOMBSTONE_DAYS = 7
 _RANDOM_IDS = frozenset({"locks", "plans"})
-_LISTINGS = {noun: tuple(listing for listing in LISTINGS if listing.noun == noun) for noun in BY_NOUN}
-_UNIQUES = {noun: tuple(unique for unique in UNIQUES if unique.noun == noun) for noun in BY_NOUN}
 _order_of = itemgetter(0)
 
 
@@ -149,11 +156,11 @@ class State:
         """Add many records at once to an empty state; lists are sorted once."""
         for record in records:
             self.records[record.noun][record.key] = record
-            for listing in _LISTINGS[record.noun]:
+            for listing in LISTINGS_OF[record.noun]:
                 group = listing.group(record)
                 if group is not None:
                     self._lists[listing].setdefault(group, []).append((listing.order(record), record.key))
-            for unique in _UNIQUES[record.noun]:
+            for unique in UNIQUES_OF[record.noun]:
                 value = unique.value(record)
                 if value is not None:
                     self._owners[unique].setdefault(value, set()).add(record.key)
@@ -199,7 +206,7 @@ class State:
             self.records[ApiKey.noun][key_id] = record.change(last_used_at=at)
 
     def _index(self, noun: str, key: str, old: Record | None, new: Record | None) -> None:
-        for listing in _LISTINGS[noun]:
+        for listing in LISTINGS_OF[noun]:
             before, after = _place(listing, old), _place(listing, new)
             if before == after:
                 continue
@@ -208,7 +215,7 @@ class State:
                 _take_out(groups, before[0], (before[1], key))
             if after is not None:
                 insort(groups.setdefault(after[0], []), (after[1], key))
-        for unique in _UNIQUES[noun]:
+        for unique in UNIQUES_OF[noun]:
             self._own(unique, key, old, new)
 
     def _own(self, unique: Unique, key: str, old: Record | None, new: Record | None) -> None:
