@@ -111,10 +111,10 @@ class Connections:
             connection.terminate()
             raise Outage(f"PostgreSQL was silent for {patience:g} s") from error
         except Exception as error:
-            told = translated(error)
-            if told is None:
+            judged = translated(error)
+            if judged is None:
                 raise
-            raise told from error
+            raise judged from error
         finally:
             await _close(connection)
 
