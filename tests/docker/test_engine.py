@@ -10,8 +10,10 @@ import socket
 import tarfile
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -436,6 +438,47 @@ async def test_a_cancelled_creation_leaves_nothing(
         assert engine.things(owner.installation) == []
 
 
+@pytest.fixture
+async def late(engine: DockerEngine, tmp_path: Path) -> AsyncIterator[DockerOrchestrator]:
+    """An adapter to whom the engine's answers come half a second late; the engine itself acts at once."""
+    place = tmp_path / "late.sock"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(engine.address.removeprefix("unix://"))
+        await asyncio.gather(_pass_on(reader, far_writer, 0), _pass_on(far_reader, writer, 0.5))
+
+    server = await asyncio.start_unix_server(serve, str(place))
+    adapter = DockerOrchestrator(f"unix://{place}")
+    yield adapter
+    await adapter.close()
+    server.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+    with suppress(ConnectionError):
+        while piece := await reader.read(65536):
+            await asyncio.sleep(delay)
+            writer.write(piece)
+    if not delay:  # who stops asking still lets the engine finish what it began
+        return
+    writer.close()
+
+
+async def test_a_creation_whose_answer_is_still_on_its_way_is_undone_as_well(
+    late: DockerOrchestrator, engine: DockerEngine, sleeper: Callable[..., Workload], owner: Owner
+) -> None:
+    creating = asyncio.create_task(late.create(sleeper()))
+
+    async def made() -> bool:
+        return bool(engine.things(owner.installation))
+
+    await eventually(made)
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    assert engine.things(owner.installation) == []
+
+
 async def test_a_creation_in_a_cancelled_scope_leaves_nothing(
     orchestrator: DockerOrchestrator, engine: DockerEngine, sleeper: Callable[..., Workload], owner: Owner
 ) -> None:
@@ -651,7 +694,12 @@ async def test_no_call_keeps_a_connection(engine: DockerEngine, sleeper: Callabl
     adapter._engine = Engine(engine.address, connections=3)
     script = "while :; do echo line; usleep 1000; done"
     ref = await running(adapter, sleeper(command=("sh", "-c", script)))
+    follow = {"follow": True, "stdout": True}
+    left: list[Any] = []
     for _ in range(8):
+        async with adapter._engine.answer("GET", f"containers/{ref.name}/logs", params=follow) as answer:
+            left.append(answer)
+            await answer.content.readexactly(8)
         await adapter.logs(ref, tail=10)
         await adapter.exec(ref, ["echo", "x"], stdin=b"y")
         with pytest.raises(Unavailable):
