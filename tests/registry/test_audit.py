@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from mcp_server.adapters.registry import audit_files
 from mcp_server.domain.audit import AuditFilter
-from mcp_server.domain.errors import Corrupt
+from mcp_server.domain.errors import Corrupt, Unavailable
 from tests.registry.samples import INTENT, NOON, Clock, add, found, key, row, task
 
 DAY = timedelta(days=1)
@@ -174,3 +175,16 @@ async def test_the_last_use_of_a_key_is_kept_once_a_minute_and_is_no_change_of_t
     assert (root / "api-keys.json").read_bytes() == projected
     await mirror.compact()
     assert (await found(other, "keys", "key1")).last_used_at == NOON + timedelta(seconds=61)
+
+
+async def test_a_backlog_whose_rows_were_never_written_ends_when_it_is_asked_for(mirror, monkeypatch):
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_files, "append", fails)
+        with pytest.raises(Unavailable):
+            await mirror.record([row("lost")], {}, pending=True)
+    assert (await mirror.refresh()).audit_pending
+    assert list((await mirror.audit_backlog(10))[0]) == []
+    assert not (await mirror.refresh()).audit_pending

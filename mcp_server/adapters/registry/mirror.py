@@ -202,7 +202,10 @@ class RegistryMirror:
     async def audit_backlog(self, limit: int) -> tuple[Sequence[AuditRow], object]:
         self._catch_up()
         backlog = dict(self._files.state.backlog)
-        return await to_the_end(lambda: audit_files.waiting(self._layout, backlog, limit))
+        rows, mark = await to_the_end(lambda: audit_files.waiting(self._layout, backlog, limit))
+        if backlog and not rows:
+            await self.audit_settled(mark)
+        return rows, mark
 
     async def audit_settled(self, mark: object) -> None:
         if not isinstance(mark, AuditMark):
@@ -381,7 +384,7 @@ class RegistryMirror:
 
 
 def _prepare(root: Path) -> None:
-    """Close the directory to others, unless it holds other things than a home: whose they are is not known here."""
+    """Close the directory to others, unless it holds other things than a home: those may be shared."""
     with refusals(f"cannot use {root}"):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if Layout(root).home.exists() or not any(root.iterdir()):
