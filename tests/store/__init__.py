@@ -1,0 +1,1 @@
+"""One behavioural suite of the store, on every back end."""
