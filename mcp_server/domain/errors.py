@@ -1,19 +1,19 @@
 """Errors named for what the caller can do about them.
 
-    QuaymasterError
-    ├── Unauthenticated   UNAUTHENTICATED   present a valid key
-    ├── Forbidden         FORBIDDEN         ask somebody with the role or scope
-    ├── NotFound          NOT_FOUND         name another thing (a foreign one is not found either)
-    ├── Invalid           INVALID           change the argument
-    ├── Conflict          CONFLICT          look at the present state, then decide
-    │   ├── Locked        LOCKED            wait, or talk to the holder
-    │   └── PlanStale     PLAN_STALE        ask for a new plan
-    ├── QuotaExceeded     QUOTA_EXCEEDED    remove something, or raise the quota
-    ├── RateLimited       RATE_LIMITED      wait `retry_after` seconds
-    ├── Unavailable       UNAVAILABLE       try again later
-    │   └── Degraded      DEGRADED          try again when PostgreSQL is back
-    ├── OutcomeUnknown    OUTCOME_UNKNOWN   look whether it happened before trying again
-    └── Corrupt           CORRUPT           a person must look at the files
+QuaymasterError
+├── Unauthenticated   UNAUTHENTICATED   present a valid key
+├── Forbidden         FORBIDDEN         ask somebody with the role or scope
+├── NotFound          NOT_FOUND         name another thing (a foreign one is not found either)
+├── Invalid           INVALID           change the argument
+├── Conflict          CONFLICT          look at the present state, then decide
+│   ├── Locked        LOCKED            wait, or talk to the holder
+│   └── PlanStale     PLAN_STALE        ask for a new plan
+├── QuotaExceeded     QUOTA_EXCEEDED    remove something, or raise the quota
+├── RateLimited       RATE_LIMITED      wait `retry_after` seconds
+├── Unavailable       UNAVAILABLE       try again later
+│   └── Degraded      DEGRADED          try again when PostgreSQL is back
+├── OutcomeUnknown    OUTCOME_UNKNOWN   look whether it happened before trying again
+└── Corrupt           CORRUPT           a person must look at the files
 """
 
 from __future__ import annotations

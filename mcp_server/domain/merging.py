@@ -83,13 +83,18 @@ def _tasks(before: Record | None, ours: Record | None, theirs: Record | None) ->
     if not (isinstance(before, Task) and isinstance(ours, Task) and isinstance(theirs, Task)):
         return _by_field_or_keep(before, ours, theirs)
     merged, clashes = _merged(before, ours, theirs, skip=frozenset({"progress_notes"}))
-    notes = [*theirs.progress_notes, *(note for note in ours.progress_notes if note not in theirs.progress_notes)]
+    notes = [
+        *theirs.progress_notes,
+        *(note for note in ours.progress_notes if note not in theirs.progress_notes),
+    ]
     ours_later = ours.updated_at >= theirs.updated_at
     winner, loser = (ours, theirs) if ours_later else (theirs, ours)
     for name in clashes:
         merged[name] = getattr(winner, name)
         text = f"{name} was also set to {_shown(getattr(loser, name))} while the stores were apart"
-        notes.append(Note(date=max(ours.updated_at, theirs.updated_at), note=text[:10_000], author="quaymaster"))
+        notes.append(
+            Note(date=max(ours.updated_at, theirs.updated_at), note=text[:10_000], author="quaymaster")
+        )
     merged["progress_notes"] = tuple(sorted(notes, key=lambda note: note.date))
     return Write(theirs.change(**merged))
 
@@ -100,7 +105,11 @@ def _shown(value: object) -> str:
 
 def _locks(before: Record | None, ours: Record | None, theirs: Record | None) -> Decision:
     if ours is None:
-        return Write(None) if isinstance(theirs, Lock) and isinstance(before, Lock) and theirs.holder == before.holder else Leave()
+        return (
+            Write(None)
+            if isinstance(theirs, Lock) and isinstance(before, Lock) and theirs.holder == before.holder
+            else Leave()
+        )
     if theirs is None:
         return Leave(lost=True)
     if isinstance(ours, Lock) and isinstance(theirs, Lock):
@@ -144,7 +153,12 @@ def _ours_stays(before: Record | None, ours: Record | None, theirs: Record | Non
 
 
 def _plans(before: Record | None, ours: Record | None, theirs: Record | None) -> Decision:
-    if isinstance(ours, Plan) and isinstance(theirs, Plan) and theirs.used_at is None and ours.used_at is not None:
+    if (
+        isinstance(ours, Plan)
+        and isinstance(theirs, Plan)
+        and theirs.used_at is None
+        and ours.used_at is not None
+    ):
         return Write(theirs.change(used_at=ours.used_at))
     return Leave()
 

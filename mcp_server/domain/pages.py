@@ -38,7 +38,11 @@ def decode_cursor(cursor: str | None, parts: int) -> tuple[str, ...] | None:
         position = json.loads(raw)
     except (binascii.Error, ValueError) as error:
         raise Invalid.field("cursor", "must be a cursor that an earlier page returned") from error
-    if not isinstance(position, list) or len(position) != parts or not all(isinstance(p, str) for p in position):
+    if (
+        not isinstance(position, list)
+        or len(position) != parts
+        or not all(isinstance(p, str) for p in position)
+    ):
         raise Invalid.field("cursor", "must be a cursor that an earlier page of this list returned")
     return tuple(position)
 

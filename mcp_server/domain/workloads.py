@@ -25,6 +25,7 @@ SHARED = "-"
 
 NAME = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}$"
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the edge is there to be reached
 MB = 1024 * 1024
 
 MAX_IMAGE = 500
@@ -105,12 +106,14 @@ class Attachment(Value):
 
 
 class PublishedPort(Value):
-    """A TCP port on 127.0.0.1 of the engine's host; there is no way to name another address. 0: the engine
-    chooses.
+    """A TCP port on 127.0.0.1 of the engine's host. 0: the engine chooses.
+
+    `public` is for the edge alone, whose visitors come from elsewhere: the port is open on every address.
     """
 
     container: int = Field(ge=1, le=65535)
     host: int = Field(ge=0, le=65535)
+    public: bool = False
 
 
 class Mount(Value):
@@ -239,6 +242,7 @@ class Image(Value):
 
 class Observed(Value):
     """A workload as the engine tells it. `ports` maps a port inside to the one on the host while it runs.
+    `addresses` maps a network to the workload's IPv4 address in it.
 
     `image_id` is the content that runs, whatever its name means by now. `error` is the engine's word on a
     failed start. `health_log` is the output of the newest check. In a listing the fields marked with * stay
@@ -255,6 +259,8 @@ class Observed(Value):
     health: Health = "none"
     ports: Mapping[int, int] = Field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    addresses: Mapping[str, str] = Field(default_factory=dict)
+    """*"""
     volumes: tuple[str, ...] = ()
     exit_code: int | None = None
     """*"""

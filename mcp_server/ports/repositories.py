@@ -64,7 +64,9 @@ class Teams(Repository[Team], Protocol):
 class Members(Repository[Member], Protocol):
     """Unique: (`team_id`, `email`)."""
 
-    async def of_team(self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[Member]:
+    async def of_team(
+        self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[Member]:
         """By id."""
         ...
 
@@ -76,7 +78,9 @@ class Keys(Repository[ApiKey], Protocol):
         """Revoked and expired ones too: the caller looks at `good_at`."""
         ...
 
-    async def of_team(self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[ApiKey]:
+    async def of_team(
+        self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[ApiKey]:
         """By id, revoked ones too."""
         ...
 
@@ -84,7 +88,9 @@ class Keys(Repository[ApiKey], Protocol):
 class Projects(Repository[Project], Protocol):
     """Key: `name`, unique over all teams."""
 
-    async def of_team(self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[Project]:
+    async def of_team(
+        self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[Project]:
         """By name."""
         ...
 
@@ -98,7 +104,9 @@ class Slots(Repository[SlotPair], Protocol):
         """By environment; at most three."""
         ...
 
-    async def of_team(self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[SlotPair]:
+    async def of_team(
+        self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[SlotPair]:
         """By project, then environment."""
         ...
 
@@ -119,7 +127,9 @@ class Deployments(Repository[Deployment], Protocol):
 class Domains(Repository[DomainName], Protocol):
     """Key: `domain`."""
 
-    async def of_project(self, project: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[DomainName]:
+    async def of_project(
+        self, project: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[DomainName]:
         """By domain."""
         ...
 
@@ -136,7 +146,12 @@ class EnvironmentVersions(Repository[EnvironmentVersion], Protocol):
     """Key: `project/environment/version`."""
 
     async def of_environment(
-        self, project: str, environment: EnvironmentName, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+        self,
+        project: str,
+        environment: EnvironmentName,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        after: str | None = None,
     ) -> Page[EnvironmentVersion]:
         """Newest version first."""
         ...
@@ -202,7 +217,9 @@ class Audit(Protocol):
 
     async def add(self, row: AuditRow) -> None: ...
 
-    async def find(self, filter: AuditFilter, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[AuditRow]:
+    async def find(
+        self, filter: AuditFilter, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[AuditRow]:
         """Newest first, then by id. Never an exact total."""
         ...
 

@@ -71,7 +71,7 @@ class Projects:
         call: Call,
         *,
         name: str,
-        type: ProjectType = "nextjs",  # noqa: A002 - the tool's argument has this name
+        type: ProjectType = "nextjs",
         description: str = "",
         path: str | None = None,
         database: str = "none",
@@ -142,7 +142,7 @@ class Projects:
         *,
         name: str,
         description: str | None = None,
-        type: ProjectType | None = None,  # noqa: A002 - the tool's argument has this name
+        type: ProjectType | None = None,
         path: str | None = None,
     ) -> ProjectView:
         """Change what is given; None leaves a field as it is, and an empty path takes the path away."""

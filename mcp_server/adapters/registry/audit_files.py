@@ -76,7 +76,7 @@ class RegistryAudit:
 
     async def find(
         self,
-        filter: AuditFilter,  # noqa: A002 - the port's name
+        filter: AuditFilter,
         *,
         limit: int = DEFAULT_LIMIT,
         after: str | None = None,

@@ -101,7 +101,10 @@ class TombstoneDocument(Value):
 
 
 class SnapshotDocument(Value):
-    """`snapshot-<seq>.json`: the whole state after line `seq`, whose checksum is `last`."""
+    """`snapshot-<seq>.json`: the whole state after line `seq`, whose checksum is `last`.
+
+    `dirty` names the records (noun, key) that pending lines changed since the home left PostgreSQL, settled or not.
+    """
 
     format: Literal[1]
     home: str
@@ -121,6 +124,7 @@ class SnapshotDocument(Value):
     records: dict[str, list[dict[str, Any]]]
     tombstones: tuple[TombstoneDocument, ...]
     pending: tuple[PendingDocument, ...]
+    dirty: tuple[tuple[str, str], ...] = ()
     sum: str
 
 

@@ -133,6 +133,10 @@ class RegistryMirror:
         self._catch_up()
         return list(self._files.state.pending.values())[:limit]
 
+    async def dirty(self) -> Sequence[tuple[str, str]]:
+        self._catch_up()
+        return sorted(self._files.state.dirty)
+
     # Writing
 
     async def run(

@@ -100,6 +100,7 @@ def snapshot_of(state: State, generation: int) -> bytes:
             for (noun, key), tombstone in state.tombstones.items()
         ],
         "pending": [line_to_json(line) for line in state.pending.values()],
+        "dirty": sorted(state.dirty),
     }
     return seal(body)
 
@@ -150,3 +151,4 @@ def _fill(state: State, document: SnapshotDocument) -> None:
     )
     state.tombstones = {(t.noun, t.key): Tombstone(t.rev, t.at) for t in document.tombstones}
     state.pending = {line.id: line_of(line) for line in document.pending}
+    state.dirty = set(document.dirty)

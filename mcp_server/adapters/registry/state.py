@@ -74,6 +74,7 @@ class State:
         self.records: dict[str, dict[str, Record]] = {noun: {} for noun in BY_NOUN}
         self.tombstones: dict[tuple[str, str], Tombstone] = {}
         self.pending: dict[str, Line] = {}
+        self.dirty: set[tuple[str, str]] = set()
         self.retired_audit: list[AuditRow] = []
         self._lists: dict[Listing, dict[Hashable, list[tuple[Order, str]]]] = {
             listing: {} for listing in LISTINGS
@@ -133,6 +134,7 @@ class State:
             self.keys_seq = entry.seq
         if entry.pending:
             self.pending[entry.line.id] = entry.line
+            self.dirty.update((change.noun, change.key) for change in entry.line.changes)
         if entry.position is not None:
             self.position, self.position_at = entry.position, entry.line.at
         if entry.said is not None:
@@ -181,6 +183,8 @@ class State:
         if said.mode is not None:
             self.since = self.since if said.mode == self.mode else at
             self.mode, self.reason = said.mode, said.reason
+            if said.mode in ("primary", "embedded"):
+                self.dirty.clear()
         if said.epoch is not None:
             self.epoch = max(self.epoch, said.epoch)
         if said.alone is not None:
