@@ -149,3 +149,25 @@ def get(port: int, host: str, path: str = "/", **headers: str) -> Reply:
         return Reply(response.status, body, {name.lower(): value for name, value in response.getheaders()})
     finally:
         connection.close()
+
+
+class NginxProcess(_Process):
+    """nginx as a person runs it, with `included` in its http block. `command` is how to give it signals."""
+
+    def __init__(self, program: Path, included: Path, ports: list[int], folder: Path) -> None:
+        place = folder / "nginx"
+        place.mkdir()
+        main = place / "main.conf"
+        temporary = " ".join(f"{kind}_temp_path {place}/{kind};" for kind in TEMPORARY)
+        main.write_text(
+            f"daemon off; worker_processes 2; pid {place}/pid; error_log {place}/error.log;\n"
+            + ("user root;\n" if os.geteuid() == 0 else "")
+            + "events { worker_connections 1024; }\n"
+            + f"http {{ access_log off; keepalive_requests 1000000; {temporary}\n include {included}*; }}\n"
+        )
+        self.errors = place / "error.log"
+        self.command = [str(program), "-p", str(place), "-c", str(main)]
+        super().__init__(self.command, ports, place)
+
+
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

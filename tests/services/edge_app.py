@@ -27,7 +27,7 @@ async def serve(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
             path = lines[0].split(" ")[1]
             if path.startswith("/sleep/"):
                 await asyncio.sleep(float(path[7:]))
-            body = head if path == "/headers" else name.encode()
+            body = head if path.startswith("/headers") else name.encode()
             forged = "X-Quaymaster-Slot: green\r\nX-Quaymaster-Edge: me\r\n" if path == "/forge" else ""
             writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{forged}\r\n".encode() + body)
             await writer.drain()

@@ -30,6 +30,10 @@ class Load:
     echoes: int = 0
     _stop: bool = False
 
+    def stop(self) -> None:
+        """Every client ends after its present request."""
+        self._stop = True
+
     def now(self) -> float:
         return time.monotonic()
 
@@ -132,6 +136,6 @@ async def load(port: int, host: str, neighbour: str, *, scale: int = 1) -> Async
     try:
         yield run
     finally:
-        run._stop = True
+        run.stop()
         async with asyncio.timeout(30):
             await asyncio.gather(*tasks)

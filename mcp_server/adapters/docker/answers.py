@@ -30,6 +30,7 @@ def observed(answer: Mapping[str, Any]) -> Observed:
         health=_health(health.get("Status")),
         ports=_bound_ports(settings.get("Ports") or {}),
         networks=tuple(sorted(settings.get("Networks") or {})),
+        addresses=_addresses(settings.get("Networks") or {}),
         volumes=_volumes(answer.get("Mounts") or ()),
         exit_code=state["ExitCode"] if state["Status"] in ("exited", "dead") else None,
         out_of_memory=bool(state.get("OOMKilled")),
@@ -61,6 +62,10 @@ def listed(answer: Mapping[str, Any]) -> Observed:
         networks=tuple(sorted((answer.get("NetworkSettings") or {}).get("Networks") or {})),
         volumes=_volumes(answer.get("Mounts") or ()),
     )
+
+
+def _addresses(networks: Mapping[str, Any]) -> dict[str, str]:
+    return {name: one["IPAddress"] for name, one in networks.items() if one and one.get("IPAddress")}
 
 
 def image(name: str, answer: Mapping[str, Any]) -> Image:

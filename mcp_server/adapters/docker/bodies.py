@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from mcp_server.domain.workloads import (
+    EVERYWHERE,
     LOOPBACK,
     Attachment,
     File,
@@ -85,7 +86,9 @@ def _host(workload: Workload) -> dict[str, Any]:
     return {
         "NetworkMode": workload.networks[0].network if workload.networks else "bridge",
         "PortBindings": {
-            f"{port.container}/tcp": [{"HostIp": LOOPBACK, "HostPort": str(port.host or "")}]
+            f"{port.container}/tcp": [
+                {"HostIp": EVERYWHERE if port.public else LOOPBACK, "HostPort": str(port.host or "")}
+            ]
             for port in workload.ports
         },
         "Mounts": [_mount(mount) for mount in workload.mounts],

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection
+from pathlib import Path
+
+from mcp_server.domain.errors import Unavailable
 
 TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 _ESTABLISHED = "01"
 _MAPPED = "0000000000000000FFFF0000"
+
+
+def tables() -> str:
+    """Those of this process's network namespace. Raises Unavailable."""
+    try:
+        return "\n".join(Path(table).read_text() for table in TABLES if Path(table).exists())
+    except OSError as error:
+        raise Unavailable("The host's list of connections cannot be read.") from error
 
 
 def established(tables: str, addresses: Collection[str], port: int) -> int:

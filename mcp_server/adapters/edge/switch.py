@@ -286,7 +286,7 @@ class SwitchDirectory:
         """The only one who changes this directory, which exists and is ours."""
         try:
             _make(self._root)
-            with _locked(self._root / "lock"):
+            with locked(self._root / "lock"):
                 self._own()
                 yield
         except OSError as error:
@@ -457,7 +457,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Polled, so that a thread never hangs here for good; the file is never replaced."""
     deadline = time.monotonic() + LOCK_TIMEOUT
     with open(path, "a") as file:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import anyio.to_thread
 
 from mcp_server.adapters.edge.caddy.config import CaddySettings, identity
-from mcp_server.adapters.edge.sockets import TABLES, established
+from mcp_server.adapters.edge.sockets import established, tables
 from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.routes import Target
 
@@ -38,12 +37,5 @@ class HostCaddy:
 
     async def connections(self, target: Target) -> int:
         """Everything on this host that is connected there, so never fewer than Caddy's own."""
-        tables = await anyio.to_thread.run_sync(_read_tables)
-        return established(tables, {target.host}, target.port)
-
-
-def _read_tables() -> str:
-    try:
-        return "\n".join(Path(table).read_text() for table in TABLES if Path(table).exists())
-    except OSError as error:
-        raise Unavailable("The host's list of connections cannot be read.") from error
+        found = await anyio.to_thread.run_sync(tables)
+        return established(found, {target.host}, target.port)

@@ -1,0 +1,1 @@
+"""nginx with a generated file, tested before every reload."""
