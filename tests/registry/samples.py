@@ -1,9 +1,13 @@
 """Records for tests, each valid with few words."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import anyio
+import anyio.lowlevel
 
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
@@ -135,6 +139,13 @@ async def found_key(ring: RegistryKeyRing, text: str) -> ApiKey:
     record = await ring.find(digest(text))
     assert record is not None
     return record
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Bounded polling that lets the other tasks of the loop run."""
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
 
 
 def segment_of(root: Path) -> Path:

@@ -1,10 +1,10 @@
 """A compaction keeps everything that counts, and nothing else."""
 
 import asyncio
+import fcntl
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import anyio
@@ -12,9 +12,10 @@ import anyio.lowlevel
 import pytest
 
 from mcp_server.adapters.registry import files as files_module
+from mcp_server.adapters.registry.filelock import open_lock, try_lock
 from mcp_server.adapters.registry.maintenance import export, verify
 from mcp_server.domain.audit import AuditFilter
-from tests.registry.samples import INTENT, Clock, add, found, lock, plan, rename, row, segment_of, task
+from tests.registry.samples import INTENT, Clock, add, found, lock, plan, rename, row, segment_of, task, until
 
 
 async def test_a_home_says_the_same_after_a_compaction(with_task, root, open_mirror):
@@ -111,24 +112,36 @@ async def test_a_cancelled_compaction_holds_the_lock_until_its_thread_has_ended(
     with_task, other, root, monkeypatch
 ):
     """asyncio cancels tasks without asking anyio's shields, when a program is interrupted."""
-    switch, ended = with_task._files.switch, threading.Event()
+    switch, entered, release = with_task._files.switch, threading.Event(), threading.Event()
 
     def slow(state):
-        time.sleep(0.2)
+        entered.set()
+        assert release.wait(10)
         switch(state)
-        ended.set()
 
     monkeypatch.setattr(with_task._files, "switch", slow)
     compaction = asyncio.ensure_future(with_task.compact())
-    await asyncio.sleep(0.05)
+    await until(entered.is_set)
     compaction.cancel()
-    await add(other, task("k2"))
+    for _ in range(50):
+        await anyio.lowlevel.checkpoint()
+    held = not can_lock(root)
+    release.set()
     with pytest.raises(asyncio.CancelledError):
         await compaction
-    assert ended.wait(5)
+    assert held
+    await add(other, task("k2"))
     assert await found(with_task, "tasks", "k2") is not None
     assert await found(other, "tasks", "k2") is not None
     assert verify(root).sound
+
+
+def can_lock(root: Path) -> bool:
+    fd = open_lock(root / "write.lock")
+    try:
+        return try_lock(fd, fcntl.LOCK_EX)
+    finally:
+        os.close(fd)
 
 
 async def test_snapshot_and_head_are_durable_before_they_are_named(with_task, root, monkeypatch):

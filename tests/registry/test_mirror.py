@@ -1,7 +1,7 @@
 """What the failover needs of the registry: mirror, pending lines, modes."""
 
 import os
-import time
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -162,6 +162,25 @@ async def test_a_settled_line_is_pending_no_more_before_and_after_a_compaction(w
     assert [each.id for each in rows.items] == ["a1"], "its audit row outlives it"
 
 
+async def test_what_pending_lines_changed_is_remembered_until_the_home_is_back(with_task, open_mirror):
+    """Settling does not end it, nor does a compaction: only the return to PostgreSQL does."""
+    await rename(with_task, "not pending")
+    assert list(await with_task.dirty()) == []
+    settled = await rename(with_task, "a", pending=True)
+    await add(with_task, task("k2"), pending=True)
+    await with_task.settle(settled)
+    expected = [("tasks", "k1"), ("tasks", "k2")]
+    assert list(await (await open_mirror()).dirty()) == expected
+    await with_task.compact()
+    await with_task.set_mode("degraded", epoch=2, reason="r")
+    await with_task.set_mode("replaying", epoch=3, reason=None)
+    for each in (with_task, await open_mirror()):
+        assert list(await each.dirty()) == expected
+    await with_task.set_mode("primary", epoch=4, reason=None)
+    for each in (with_task, await open_mirror()):
+        assert list(await each.dirty()) == []
+
+
 async def test_the_mode_belongs_to_the_home_and_survives_a_compaction(
     mirror, other, open_mirror, clock: Clock
 ):
@@ -295,10 +314,13 @@ async def test_a_second_leader_of_the_same_process_does_not_lead(mirror, other):
 async def test_an_unfinished_line_is_never_read_by_the_process_that_writes_it(mirror, other, root):
     """Between its append and its fsync a line does not count, not even for the writer's own readers."""
     seen: list[object] = []
+    appended, looked = threading.Event(), threading.Event()
 
     async def watch() -> None:
-        for _ in range(200):
+        while "synced" not in seen:
             seen.append(await found(mirror, "tasks", "k1"))
+            if appended.is_set():
+                looked.set()
             await anyio.lowlevel.checkpoint()
 
     sync = mirror._files.sync
@@ -306,7 +328,8 @@ async def test_an_unfinished_line_is_never_read_by_the_process_that_writes_it(mi
 
     def slow_sync() -> None:
         assert segment_of(root).stat().st_size > size
-        time.sleep(0.05)
+        appended.set()
+        assert looked.wait(10)
         seen.append("synced")
         sync()
 
