@@ -146,6 +146,19 @@ async def test_what_is_unique_is_free_again_once_its_record_is_gone(mirror):
     assert [each.id for each in await mirror.read(lambda r: r.locks.of_project("shop"))] == ["l2", "l3"]
 
 
+async def test_what_a_transaction_took_and_gave_back_is_free_inside_it(mirror):
+    async def fn(tx: Any) -> None:
+        first = await tx.locks.add(lock("l1", "src", "h1"))
+        await tx.locks.remove(first)
+        second = await tx.locks.add(lock("l2", "src", "h2"))
+        await tx.locks.save(second.change(path="doc"))
+        await tx.locks.add(lock("l3", "src", "h2"))
+
+    await run(mirror, fn)
+    locks = await mirror.read(lambda r: r.locks.of_project("shop"))
+    assert [(each.id, each.path) for each in locks] == [("l2", "doc"), ("l3", "src")]
+
+
 @pytest.mark.parametrize(
     "orphan",
     [
