@@ -8,7 +8,7 @@
 | locks | a release is done; a renewal of a lock that is gone is not; of two overlapping locks the lower fence stays (`overlapped`) |
 | lock_scopes | the higher fence |
 | environments | both are kept, ours as the next version |
-| slots, deployments | ours: what this host observed |
+| slots, deployments, databases, database_servers | ours: what this host observed |
 | keys | a revocation wins; the rest by field |
 | plans, idempotency | the first one stays; a used plan stays used |
 | the rest | merged by field; the same field changed twice, or a deletion against a change, is kept for a person to decide |
@@ -217,6 +217,8 @@ _RULES: Mapping[str, Callable[[Record | None, Record | None, Record | None], Dec
     "environments": _environments,
     "environment_versions": _theirs_stays,
     "slots": _ours_stays,
+    "databases": _ours_stays,
+    "database_servers": _ours_stays,
     "deployments": _ours_stays,
     "keys": _keys,
     "plans": _plans,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mcp_server.domain.conflicts import KeptConflict
+from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
@@ -22,6 +23,9 @@ RECORDS: tuple[type[Record], ...] = (
     Member,
     ApiKey,
     Project,
+    PortAllocation,
+    DatabaseServer,
+    Database,
     SlotPair,
     Deployment,
     DomainName,

@@ -24,6 +24,7 @@ from typing import Protocol, TypeVar
 
 from mcp_server.domain.audit import AuditFilter, AuditRow
 from mcp_server.domain.conflicts import KeptConflict
+from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
@@ -95,6 +96,38 @@ class Projects(Repository[Project], Protocol):
         ...
 
     async def count_of_team(self, team_id: str) -> int: ...
+
+
+class Databases(Repository[Database], Protocol):
+    """Key: `project/environment`, `project/all` for one that serves every environment."""
+
+    async def of_project(self, project: str) -> Sequence[Database]:
+        """By key; at most four."""
+        ...
+
+    async def of_home(self, home: str) -> Sequence[Database]:
+        """By key."""
+        ...
+
+    async def of_team(self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[Database]:
+        """By key."""
+        ...
+
+    async def count_of_team(self, team_id: str) -> int: ...
+
+
+class DatabaseServers(Repository[DatabaseServer], Protocol):
+    async def of_home(self, home: str) -> Sequence[DatabaseServer]:
+        """By id."""
+        ...
+
+
+class Ports(Repository[PortAllocation], Protocol):
+    """Key: `host/port`: of two transactions that add one port, one fails."""
+
+    async def of_host(self, host: str) -> Sequence[PortAllocation]:
+        """By port."""
+        ...
 
 
 class Slots(Repository[SlotPair], Protocol):

@@ -11,6 +11,8 @@ from mcp_server.domain.audit import AuditRow
 from mcp_server.ports.repositories import (
     Audit,
     Conflicts,
+    Databases,
+    DatabaseServers,
     Deployments,
     Domains,
     Environments,
@@ -21,6 +23,7 @@ from mcp_server.ports.repositories import (
     LockScopes,
     Members,
     Plans,
+    Ports,
     Projects,
     Slots,
     Tasks,
@@ -42,6 +45,12 @@ class Reading(Protocol):
     def keys(self) -> Keys: ...
     @property
     def projects(self) -> Projects: ...
+    @property
+    def ports(self) -> Ports: ...
+    @property
+    def database_servers(self) -> DatabaseServers: ...
+    @property
+    def databases(self) -> Databases: ...
     @property
     def slots(self) -> Slots: ...
     @property

@@ -21,7 +21,8 @@ from tests.postgres.catalogue import catalogue
 from tests.services.postgres import PostgresServer
 
 SEED = Path(__file__).with_name("seed_schema.txt").read_text().splitlines()
-LAST = len(read(folder()))
+COUNT = len(read(folder()))
+LAST = read(folder())[-1].version
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ async def test_a_second_run_changes_nothing(database_url: str) -> None:
 
 async def test_two_runners_at_once_apply_each_file_once(database_url: str) -> None:
     applied = await asyncio.gather(*(runner(database_url).up() for _ in range(4)))
-    assert sorted(len(files) for files in applied) == [0, 0, 0, LAST]
+    assert sorted(len(files) for files in applied) == [0, 0, 0, COUNT]
 
 
 async def test_a_runner_that_waits_too_long_names_the_owner_of_the_lock(database_url: str) -> None:
@@ -132,15 +133,11 @@ async def test_a_database_from_a_later_version_is_refused(database_url: str, fil
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (
-            lambda d: (d / "0002_domains_environments.sql").unlink(),
-            "0003_work.sql stands where migration 0002",
-        ),
-        (lambda d: (d / "0002_twice.sql").write_text(""), "0002_twice.sql stands where migration 0003"),
+        (lambda d: (d / "0002_twice.sql").write_text(""), "0002_twice.sql has the number of 0002_domains"),
         (lambda d: (d / "later.sql").write_text(""), "later.sql is not named"),
     ],
 )
-async def test_a_gap_a_duplicate_and_a_stray_file_are_errors(
+async def test_a_number_given_twice_and_a_stray_file_are_errors(
     database_url: str, files: Path, spoil, said: str
 ) -> None:
     spoil(files)
@@ -156,7 +153,7 @@ async def test_a_file_that_fails_leaves_nothing_of_itself_and_all_before_it(
     with pytest.raises(Invalid, match=f"{bad.name} could not be applied"):
         await runner(database_url, files).up()
     status = await runner(database_url, files).status()
-    assert [len(status.applied), [file.name for file in status.pending]] == [LAST, [bad.name]]
+    assert [len(status.applied), [file.name for file in status.pending]] == [COUNT, [bad.name]]
     assert not [line for line in await catalogue(database_url) if line.startswith("half")]
     bad.write_text("CREATE TABLE half (i int);")
     assert [file.name for file in await runner(database_url, files).up()] == [bad.name]
@@ -187,7 +184,7 @@ async def test_a_runner_that_is_killed_leaves_nothing_half_and_the_next_goes_on(
         await connection.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    assert len((await runner(database_url, files).status()).applied) == LAST
+    assert len((await runner(database_url, files).status()).applied) == COUNT
     (files / f"{LAST + 1:04d}_slow.sql").write_text("CREATE TABLE half (i int);")
     assert len(await runner(database_url, files).up()) == 1
 

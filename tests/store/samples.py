@@ -9,6 +9,7 @@ from typing import Any
 
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.conflicts import KeptConflict
+from mcp_server.domain.databases import Access, Database, DatabaseServer, Place, PortAllocation
 from mcp_server.domain.deployments import Deployment, Step
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
@@ -22,6 +23,7 @@ from mcp_server.domain.records import Record
 from mcp_server.domain.slots import Slot, SlotPair
 from mcp_server.domain.tasks import Note, Task
 from mcp_server.domain.teams import DeploymentDefaults, Notifications, Team, TeamSettings
+from mcp_server.domain.workloads import Owner
 from mcp_server.ports.store import Intent, Transaction
 
 T0 = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -73,6 +75,34 @@ def project(name: str = "app", **fields: Any) -> Project:
         "updated_at": T0,
     }
     return Project(name=name, **{**values, **fields})
+
+
+PLACE = Place(
+    container="quaymaster-db-app",
+    volume="quaymaster-data-app",
+    network="quaymaster-net-app",
+    owner=Owner(installation="i", home="h", project="uid-app"),
+    image="postgres:16",
+    port=5433,
+)
+ACCESS = Access(database="app", role="app", password="v1.k.x", reader="app_reader", reader_password="v1.k.y")
+
+
+def database(environment: Any = None, **fields: Any) -> Database:
+    values: dict[str, Any] = {"project": "app", "uid": f"db-{environment}", "project_uid": "uid-app", "team_id": "acme"}
+    values |= {"home": "h", "host": "m", "host_name": "box", "engine": "postgres", "requested": "auto"}
+    values |= {"isolation": "container", "place": PLACE, "created_at": T0, "updated_at": T0}
+    return Database(environment=environment, **{**values, **fields})
+
+
+def database_server(id: str = "s1", **fields: Any) -> DatabaseServer:
+    values: dict[str, Any] = {"kind": "standby", "home": "h", "host": "m", "place": PLACE, "created_at": T0}
+    return DatabaseServer(id=id, **{**values, **fields})
+
+
+def port(number: int = 5433, **fields: Any) -> PortAllocation:
+    values: dict[str, Any] = {"host": "m", "holder": "db-1", "purpose": "database", "created_at": T0}
+    return PortAllocation(port=number, **{**values, **fields})
 
 
 def slots(environment: Any = "staging", **fields: Any) -> SlotPair:
@@ -192,6 +222,27 @@ SAMPLES: dict[str, Sample] = {
             type="go", description='d\'oh "q" $1', path="/srv/web", database_port=5433, updated_at=at(9)
         ),
     ),
+    "databases": Sample(
+        database,
+        lambda r: r.change(
+            stage="ready",
+            worker="w",
+            engine="sqlite",
+            isolation="file",
+            place=None,
+            access=ACCESS,
+            next_access=ACCESS.change(password="v1.k.z"),
+            path="/srv/app/data/dev.db",
+            extensions=("vector",),
+            fallback="no engine",
+            final_backup=False,
+            rotated_at=at(4),
+        ),
+    ),
+    "database_servers": Sample(
+        database_server, lambda r: r.change(stage="ready", worker="w", access=ACCESS, extensions=("vector",))
+    ),
+    "ports": Sample(port, lambda r: r.change(holder="db-2", purpose="standby")),
     "slots": Sample(
         slots,
         lambda r: r.change(

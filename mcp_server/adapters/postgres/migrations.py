@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import asyncpg
@@ -98,8 +99,9 @@ def folder() -> Path:
 
 
 def read(directory: Path) -> Sequence[Migration]:
-    """The numbered files in order. Raises Corrupt for a number that is missing or comes twice, and when
-    there are none."""
+    """The numbered files in order. Raises Corrupt for a number that comes twice, and when there are none.
+
+    Numbers may be left out: they are reserved by subject."""
     files = sorted(path for path in directory.glob("*.sql") if path.name != _BOOKKEEPING)
     found = []
     for path in files:
@@ -107,12 +109,9 @@ def read(directory: Path) -> Sequence[Migration]:
         if match is None:
             raise Corrupt(f"{path.name} is not named NNNN_name.sql", next="Rename the file.")
         found.append(Migration(int(match[1]), path.name, path.read_text(encoding="utf-8")))
-    for expected, migration in enumerate(found, start=1):
-        if migration.version != expected:
-            raise Corrupt(
-                f"{migration.name} stands where migration {expected:04d} should be",
-                next="Number the files from 0001, each number once.",
-            )
+    for earlier, migration in pairwise(found):
+        if migration.version == earlier.version:
+            raise Corrupt(f"{migration.name} has the number of {earlier.name}", next="Give each number once.")
     if not found:
         raise Corrupt(f"there are no migrations in {directory}", next="Install the package again.")
     return found

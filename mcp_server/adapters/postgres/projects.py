@@ -112,6 +112,7 @@ class ProjectRows(Rows[Project]):
                   tasks AS (DELETE FROM work_tasks WHERE project_name = $1 RETURNING uid, rev),
                   versions AS (DELETE FROM project_env_versions WHERE project_name = $1 RETURNING uid, rev),
                   environments AS (DELETE FROM project_envs WHERE project_name = $1 RETURNING uid, rev),
+                  kept AS (DELETE FROM databases WHERE project_name = $1 RETURNING uid_key, rev),
                   hosts AS (DELETE FROM domains WHERE project_name = $1 RETURNING domain, rev),
                   deploys AS (DELETE FROM deployments WHERE project_name = $1 RETURNING id, rev),
                   slots AS (DELETE FROM project_slots WHERE project_name = $1 RETURNING uid, rev)
@@ -121,6 +122,7 @@ class ProjectRows(Rows[Project]):
                   UNION ALL SELECT 'tasks', uid, rev + 1 FROM tasks
                   UNION ALL SELECT 'environment_versions', uid, rev + 1 FROM versions
                   UNION ALL SELECT 'environments', uid, rev + 1 FROM environments
+                  UNION ALL SELECT 'databases', uid_key, rev + 1 FROM kept
                   UNION ALL SELECT 'domains', domain, rev + 1 FROM hosts
                   UNION ALL SELECT 'deployments', id, rev + 1 FROM deploys
                   UNION ALL SELECT 'slots', uid, rev + 1 FROM slots

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from mcp_server.adapters.postgres.audit import AuditRows
 from mcp_server.adapters.postgres.conflicts import ConflictRows
+from mcp_server.adapters.postgres.databases import DatabaseRows, DatabaseServerRows, PortRows
 from mcp_server.adapters.postgres.deployments import DeploymentRows
 from mcp_server.adapters.postgres.domains import DomainRows
 from mcp_server.adapters.postgres.environments import EnvironmentRows, EnvironmentVersionRows
@@ -52,6 +53,18 @@ class PostgresReading:
     @property
     def projects(self) -> ProjectRows:
         return ProjectRows(self._session)
+
+    @property
+    def ports(self) -> PortRows:
+        return PortRows(self._session)
+
+    @property
+    def database_servers(self) -> DatabaseServerRows:
+        return DatabaseServerRows(self._session)
+
+    @property
+    def databases(self) -> DatabaseRows:
+        return DatabaseRows(self._session)
 
     @property
     def slots(self) -> SlotRows:

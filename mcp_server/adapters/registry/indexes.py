@@ -88,6 +88,10 @@ def _version_of(parts: tuple[str, ...]) -> Order:
         ) from error
 
 
+def _number_of(parts: tuple[str, ...]) -> Order:
+    return (-_version_of(parts)[0],)
+
+
 def _all(_: Any) -> Hashable:
     return ()
 
@@ -96,6 +100,13 @@ TEAMS = _by_text("teams", _all, "id")
 MEMBERS_OF_TEAM = _by_text("members", lambda r: r.team_id, "id")
 KEYS_OF_TEAM = _by_text("keys", lambda r: r.team_id, "id")
 PROJECTS_OF_TEAM = _by_text("projects", lambda r: r.team_id, "name")
+PORTS_OF_HOST = Listing(
+    "ports", lambda r: r.host, lambda r: (r.port,), lambda r: (str(r.port),), _number_of, 1
+)
+SERVERS_OF_HOME = _by_text("database_servers", lambda r: r.home, "id")
+DATABASES_OF_PROJECT = _by_text("databases", lambda r: r.project, "key")
+DATABASES_OF_HOME = _by_text("databases", lambda r: r.home, "key")
+DATABASES_OF_TEAM = _by_text("databases", lambda r: r.team_id, "key")
 SLOTS_OF_PROJECT = _by_text("slots", lambda r: r.project, "environment")
 DEPLOYMENTS_OF_PROJECT = _by_time("deployments", lambda r: r.project, "created_at", newest=True)
 DEPLOYMENTS_OF_ENVIRONMENT = _by_time(
@@ -123,6 +134,11 @@ LISTINGS: tuple[Listing, ...] = (
     MEMBERS_OF_TEAM,
     KEYS_OF_TEAM,
     PROJECTS_OF_TEAM,
+    PORTS_OF_HOST,
+    SERVERS_OF_HOME,
+    DATABASES_OF_PROJECT,
+    DATABASES_OF_HOME,
+    DATABASES_OF_TEAM,
     SLOTS_OF_PROJECT,
     DEPLOYMENTS_OF_PROJECT,
     DEPLOYMENTS_OF_ENVIRONMENT,
@@ -158,6 +174,7 @@ PARENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "members": (("teams", "team_id"),),
     "keys": (("teams", "team_id"),),
     "projects": (("teams", "team_id"),),
+    "databases": (("teams", "team_id"), ("projects", "project")),
     "slots": (("projects", "project"),),
     "deployments": (("projects", "project"),),
     "domains": (("projects", "project"),),

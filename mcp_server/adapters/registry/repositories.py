@@ -11,6 +11,7 @@ from mcp_server.adapters.registry import indexes
 from mcp_server.adapters.registry.indexes import PARENTS, UNIQUES_OF, Listing, Order
 from mcp_server.adapters.registry.overlay import View
 from mcp_server.domain.conflicts import KeptConflict
+from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
@@ -146,6 +147,38 @@ class RegistryProjects(Kept[Project]):
 
     async def count_of_team(self, team_id: str) -> int:
         return self._view.count(indexes.PROJECTS_OF_TEAM, team_id)
+
+
+class RegistryPorts(Kept[PortAllocation]):
+    kind = PortAllocation
+
+    async def of_host(self, host: str) -> Sequence[PortAllocation]:
+        return list(self._records(indexes.PORTS_OF_HOST, host))
+
+
+class RegistryDatabaseServers(Kept[DatabaseServer]):
+    kind = DatabaseServer
+
+    async def of_home(self, home: str) -> Sequence[DatabaseServer]:
+        return list(self._records(indexes.SERVERS_OF_HOME, home))
+
+
+class RegistryDatabases(Kept[Database]):
+    kind = Database
+
+    async def of_project(self, project: str) -> Sequence[Database]:
+        return list(self._records(indexes.DATABASES_OF_PROJECT, project))
+
+    async def of_home(self, home: str) -> Sequence[Database]:
+        return list(self._records(indexes.DATABASES_OF_HOME, home))
+
+    async def of_team(
+        self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[Database]:
+        return self._page(indexes.DATABASES_OF_TEAM, team_id, limit, after)
+
+    async def count_of_team(self, team_id: str) -> int:
+        return self._view.count(indexes.DATABASES_OF_TEAM, team_id)
 
 
 class RegistrySlots(Kept[SlotPair]):
@@ -293,6 +326,9 @@ BY_NOUN: dict[str, type[Kept[Record]]] = {
         RegistryMembers,
         RegistryKeys,
         RegistryProjects,
+        RegistryPorts,
+        RegistryDatabaseServers,
+        RegistryDatabases,
         RegistrySlots,
         RegistryDeployments,
         RegistryDomains,

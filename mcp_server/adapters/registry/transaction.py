@@ -50,6 +50,18 @@ class RegistryReading:
         return kept.RegistryProjects(self._view)
 
     @property
+    def ports(self) -> kept.RegistryPorts:
+        return kept.RegistryPorts(self._view)
+
+    @property
+    def database_servers(self) -> kept.RegistryDatabaseServers:
+        return kept.RegistryDatabaseServers(self._view)
+
+    @property
+    def databases(self) -> kept.RegistryDatabases:
+        return kept.RegistryDatabases(self._view)
+
+    @property
     def slots(self) -> kept.RegistrySlots:
         return kept.RegistrySlots(self._view)
 
