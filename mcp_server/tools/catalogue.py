@@ -25,7 +25,7 @@ from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.results import Result
 from mcp_server.services.calls import Call
-from mcp_server.tools.schemas import slim, slim_result
+from mcp_server.tools.schemas import slim, slim_answer
 from mcp_server.tools.toolsets import Toolset
 
 Body = TypeVar("Body", bound=Callable[..., Awaitable[Result]])
@@ -54,7 +54,7 @@ class Tool:
             name=self.name,
             description=inspect.cleandoc(self.body.__doc__ or "").replace("\n", " "),
             input_schema=slim(self.arguments.model_json_schema()) | {"additionalProperties": False},
-            output_schema=slim_result(self.result.model_json_schema()),
+            output_schema=slim_answer(self.result.model_json_schema()),
             annotations=self.annotations,
         )
 

@@ -24,7 +24,7 @@ def add_project_tools(catalogue: Catalogue, projects: Projects) -> None:
     async def create_project(
         call: Call,
         name: ProjectName,
-        type: ProjectType = "nextjs",  # noqa: A002 - the argument's fixed name
+        type: ProjectType = "nextjs",
         description: Description = "",
         path: HostPath | None = None,
         database: Database = "none",
@@ -51,7 +51,7 @@ def add_project_tools(catalogue: Catalogue, projects: Projects) -> None:
         call: Call,
         name: ProjectName,
         description: Description | None = None,
-        type: ProjectType | None = None,  # noqa: A002 - the argument's fixed name
+        type: ProjectType | None = None,
         path: HostPath | None = None,
     ) -> ProjectView:
         """Change what is given; an empty path removes it."""

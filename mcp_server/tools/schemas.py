@@ -13,6 +13,7 @@ from typing import Any
 BOUNDS = {"maxLength", "maxItems"}
 GRANTED = {"minLength": 1, "minItems": 1, "minimum": 0}
 NULL = {"type": "null"}
+REFUSAL = ["code", "message", "next"]
 
 
 def slim(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,9 +24,13 @@ def slim(schema: Mapping[str, Any]) -> dict[str, Any]:
     return _shortest(short)
 
 
-def slim_result(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a result."""
-    return _shortest(_slimmed(schema, arguments=False))
+def slim_answer(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of what a tool answers: its result, or a refusal. Some clients hold refusals against
+    it, too."""
+    short = _shortest(_slimmed(schema, arguments=False))
+    either = [{"required": short.pop("required", [])}, {"required": REFUSAL}]
+    short.pop("additionalProperties", None)
+    return {**short, "anyOf": either}
 
 
 def _slimmed(schema: Any, *, arguments: bool) -> Any:

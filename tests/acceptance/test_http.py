@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,12 @@ import httpx2
 import pytest
 
 from tests.acceptance.wire import ERAS, META, done, make_key, over_http, refused, request
-from tests.services.processes import ServerProcess, run_quaymaster
+from tests.services.processes import (
+    ServerProcess,
+    quaymaster_command,
+    quaymaster_environment,
+    run_quaymaster,
+)
 
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 LIST = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
@@ -220,6 +227,30 @@ def test_the_first_start_without_a_terminal_says_how_to_make_a_key(tmp_path):
         assert "qm_local" not in server.stderr
         answer = post(server, x_api_key=make_key(tmp_path))
         assert answer.status_code == 200, "a key made beside a running server is good at once"
+
+
+def test_the_first_start_on_a_terminal_shows_an_owner_key_once(tmp_path):
+    shown = on_terminal("serve", "--port", "0", home=tmp_path)
+    [key] = re.findall(r"qm_local_owner_[\w-]{24}", shown)
+    assert "qm_local" not in on_terminal("serve", "--port", "0", home=tmp_path)
+    with ServerProcess.serve(home=tmp_path) as server:
+        assert post(server, x_api_key=key).status_code == 200
+
+
+def on_terminal(*arguments: str, home: Path) -> str:
+    """What a server says on a terminal until it is ready; then it is stopped."""
+    reading, writing = os.openpty()
+    process = subprocess.Popen(
+        quaymaster_command(*arguments), env=quaymaster_environment(home), cwd=home, stderr=writing
+    )
+    os.close(writing)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(reading, 4096)
+    process.terminate()
+    assert process.wait(20) == 0
+    os.close(reading)
+    return said.decode()
 
 
 def test_a_port_that_is_taken_is_a_sentence(tmp_path):

@@ -41,6 +41,7 @@ async def test_every_refusal_has_code_message_and_next(tmp_path):
             assert error["next"]
             assert "no_such_argument" in error["fields"]
             assert "s3cr3t-value" not in result.model_dump_json()
+            jsonschema.validate(error, tool.listed.output_schema or False)
 
 
 async def test_a_refused_argument_is_named_with_its_rule_and_never_quoted(tmp_path):

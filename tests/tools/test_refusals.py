@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import jsonschema
 import pytest
 from mcp import MCPError
 
@@ -31,6 +32,9 @@ async def test_locked_names_each_holder_and_the_text_says_it_too(tmp_path):
         assert conflict["holder"].endswith("agent:bo")
         assert "agent:bo" in text_of(result)
         assert error["next"] in text_of(result)
+        tool = desk.server.catalogue.get("lock_files")
+        assert tool is not None
+        jsonschema.validate(error, tool.listed.output_schema or False)
 
 
 async def test_conflict_not_found_forbidden_and_quota_have_their_codes(tmp_path):
