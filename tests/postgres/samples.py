@@ -14,7 +14,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 INTENT = Intent("create_project", "k1")
 
 
-def team(id: str = "local", **fields: Any) -> Team:  # noqa: A002
+def team(id: str = "local", **fields: Any) -> Team:
     fields = {"name": "L", "slug": id, "owner": "o", "created_at": NOW, "updated_at": NOW} | fields
     return Team(id=id, **fields)
 
@@ -24,7 +24,7 @@ def project(name: str = "app", **fields: Any) -> Project:
     return Project(name=name, **fields)
 
 
-def lock(id: str = "lock-1", **fields: Any) -> Lock:  # noqa: A002
+def lock(id: str = "lock-1", **fields: Any) -> Lock:
     fields = {
         "team_id": "local",
         "project": "app",

@@ -63,6 +63,8 @@ def test_each_sqlstate_has_one_meaning(state: str, expected: type) -> None:
         (asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"), Outage),
         (asyncpg.InterfaceError("another operation is in progress"), type(None)),
         (asyncpg.ClientConfigurationError("invalid DSN"), Invalid),
+        (asyncpg.InternalClientError("cannot switch to state 12; another operation is in progress"), Outage),
+        (asyncpg.InvalidCachedStatementError("cached plan must not change result type"), Unavailable),
         (ValueError("ours"), type(None)),
     ],
 )

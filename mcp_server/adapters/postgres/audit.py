@@ -34,7 +34,7 @@ class AuditRows:
 
     async def find(
         self,
-        filter: AuditFilter,  # noqa: A002  # the port's name
+        filter: AuditFilter,  # the port's name
         *,
         limit: int = DEFAULT_LIMIT,
         after: str | None = None,

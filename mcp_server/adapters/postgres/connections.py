@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import asyncpg
 
-from mcp_server.adapters.postgres.errors import setting, translated
+from mcp_server.adapters.postgres.errors import DRIVER, setting, translated
 from mcp_server.domain.errors import Unavailable
 from mcp_server.ports.mirror import Outage
 
@@ -155,7 +155,7 @@ class Connections:
         try:
             async with asyncio.timeout(2):
                 await pool.close()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DRIVER:  # TimeoutError is an OSError
             pool.terminate()
 
     # -- steps
@@ -187,7 +187,7 @@ class Connections:
         try:
             yield connection
         except Exception as error:
-            if isinstance(error, TimeoutError) or gone(connection):
+            if isinstance(error, TimeoutError | asyncpg.InternalClientError) or gone(connection):
                 drop(connection)
             judged = await self.outage(error)
             if judged is None or judged is error:
@@ -197,7 +197,7 @@ class Connections:
             drop(connection)  # cancelled: a rollback might have to wait for the command
             raise
         finally:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*DRIVER):
                 await pool.release(cast("Any", connection))
 
     async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
@@ -273,7 +273,7 @@ async def undo(connection: Connection, error: Exception) -> None:
         return
     try:
         await connection.execute("ROLLBACK", timeout=1)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except DRIVER:
         drop(connection)
 
 

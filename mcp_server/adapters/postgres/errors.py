@@ -17,18 +17,28 @@ import asyncpg
 from mcp_server.domain.errors import Conflict, Invalid, Unavailable
 from mcp_server.ports.mirror import Outage
 
-RETRIED = frozenset({"40001", "40P01"})
-"""Serialisation failure and deadlock: nothing happened, the same again may succeed."""
+DRIVER = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""All that the driver raises. Its internal error is what a statement meets on a connection that the server has
+just ended, between the farewell and the end of the stream."""
+
+_RETRIED = frozenset({"40001", "40P01"})
 
 _AWAY = frozenset({"25006", "57P01", "57P02", "57P03"})
 _SCHEMA_GONE = frozenset({"3F000", "42P01"})
-_PATIENCE = frozenset({"55P03", "57014"}) | RETRIED
+_PATIENCE = frozenset({"55P03", "57014"}) | _RETRIED
 _SETTINGS_NEXT = "Check QUAYMASTER_DATABASE_URL or QUAYMASTER_DB_*, and the rights of its role."
+
+
+def may_succeed_again(error: asyncpg.PostgresError) -> bool:
+    """A serialisation failure, a deadlock, a statement prepared before a migration: nothing has happened."""
+    return error.sqlstate in _RETRIED or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
 def translated(error: BaseException) -> Exception | None:
     """What the caller should hear instead of `error`; None for what is not the driver's, or a defect of
     ours."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return Unavailable("PostgreSQL's schema was changed meanwhile")
     if isinstance(error, asyncpg.PostgresError):
         return _from_state(error, error.sqlstate or "")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -37,7 +47,7 @@ def translated(error: BaseException) -> Exception | None:
         return setting("PostgreSQL's address is not one")
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         return Outage(f"PostgreSQL cannot be reached ({type(error).__name__})")
-    if isinstance(error, asyncpg.ProtocolError) or _is_closed(error):
+    if isinstance(error, asyncpg.InternalClientError) or _is_closed(error):
         return Outage("the connection to PostgreSQL broke")
     if isinstance(error, asyncpg.exceptions.DataError | asyncpg.exceptions._base.DataError):
         return Invalid(
@@ -79,4 +89,4 @@ def setting(message: str) -> Invalid:
 def _is_closed(error: BaseException) -> bool:
     """The driver reports the use of a dead connection, and of a pool of dead ones, as misuse of its
     interface."""
-    return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and "clos" in str(error)
+    return isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)

@@ -20,7 +20,7 @@ from mcp_server.adapters.postgres.connections import (
     gone,
     undo,
 )
-from mcp_server.adapters.postgres.errors import RETRIED, translated
+from mcp_server.adapters.postgres.errors import may_succeed_again, translated
 from mcp_server.adapters.postgres.keys import note_use
 from mcp_server.adapters.postgres.migrations import Migrations
 from mcp_server.adapters.postgres.reading import PostgresReading
@@ -63,7 +63,7 @@ class PostgresPrimary:
                 try:
                     value, line, seq = await _transact(connection, fn, intent, line_id, epoch)
                 except asyncpg.PostgresError as error:
-                    if error.sqlstate not in RETRIED or not tries_left:
+                    if not (tries_left and may_succeed_again(error)):
                         raise
                     await asyncio.sleep(_BREATH * (TRIES - tries_left))
                     continue

@@ -6,9 +6,8 @@ import asyncio
 import uuid
 from contextlib import AsyncExitStack, suppress
 
-import asyncpg
-
 from mcp_server.adapters.postgres.connections import Connection, Connections
+from mcp_server.adapters.postgres.errors import DRIVER
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.ports.mirror import Outage
 
@@ -57,7 +56,7 @@ class WakeUps:
     async def _send(self) -> None:
         while self._due:
             self._due = False
-            with suppress(Outage, QuaymasterError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(Outage, QuaymasterError, *DRIVER):
                 async with self._connections.use() as connection:
                     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, self._own)
             await asyncio.sleep(PAUSE)
