@@ -28,6 +28,8 @@ from itertools import takewhile
 from typing import Generic, NamedTuple, TypeVar
 
 MAX_CHARACTERS = 1000
+MAX_BYTES = 2000
+"""In UTF-8: an entry of a PostgreSQL index holds about 2,700 bytes."""
 MAX_SEGMENTS = 64
 MAX_WILDCARDS = 16
 
@@ -128,6 +130,8 @@ def _readable(path: str) -> str:
     text = unicodedata.normalize("NFC", path)
     if len(text) > MAX_CHARACTERS:
         raise InvalidPath(f"a path has at most {MAX_CHARACTERS} characters")
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise InvalidPath(f"a path has at most {MAX_BYTES} bytes in UTF-8")
     if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
         raise InvalidPath("a path must not contain control characters, line separators or lone surrogates")
     if "\\" in text:

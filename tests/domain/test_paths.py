@@ -322,3 +322,9 @@ def test_fifty_paths_are_asked_of_five_thousand_locks_at_once() -> None:
     found = [index.overlapping(path) for path in wanted]
     assert time.perf_counter() - began < 0.5  # some 15 ms on an idle machine
     assert len(found[-1]) == 100
+
+
+def test_a_path_is_limited_in_bytes_too_so_that_every_store_can_index_it():
+    assert normalise("ü" * 1000) == "ü" * 1000
+    with pytest.raises(InvalidPath, match="bytes"):
+        normalise("한" * 700)
