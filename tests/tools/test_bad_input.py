@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,43 @@ def fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def arguments(draw: st.DrawFn, schema: dict[str, Any], strays: bool = True) -> dict[str, Any]:
-    """Arguments out of the schema, some missing, some of any kind at all, now and then one too many."""
+def arguments(
+    draw: st.DrawFn, schema: dict[str, Any], real: Mapping[str, Any] | None = None, strays: bool = True
+) -> dict[str, Any]:
+    """Arguments out of the schema: mostly what is there, some missing, some of any kind, now and then
+    one too many."""
     given: dict[str, Any] = {}
     for name, each in schema.get("properties", {}).items():
-        wanted = name in schema.get("required", ()) or draw(st.integers(0, 3)) == 0
-        if wanted and name != "wait_seconds":
-            odd = strays and draw(st.integers(0, 9)) == 0
-            given[name] = draw(VALUES if odd else fitting(each))
+        if name == "wait_seconds" or not (name in schema.get("required", ()) or draw(st.booleans())):
+            continue
+        if strays and draw(st.integers(0, 19)) == 0:
+            given[name] = draw(VALUES)
+        elif real and name in real and draw(st.integers(0, 3)):
+            given[name] = real[name]
+        else:
+            given[name] = draw(fitting(each))
     if strays and draw(st.integers(0, 19)) == 0:
         given[draw(TEXTS)] = draw(VALUES)
     return given
+
+
+async def furnished(desk: Desk, name: str) -> dict[str, Any]:
+    """Things to work on, and the arguments that name them."""
+    await desk.done("create_project", {"name": "shop"})
+    task = await desk.done("create_task", {"project": "shop", "title": "t"})
+    member = await desk.done("add_member", {"email": "a@b.c"})
+    key = await desk.done("create_key", {"name": "k"})
+    await desk.done("lock_files", {"project": "shop", "paths": ["src/"], "agent": "bo"})
+    return {
+        "project": "shop",
+        "name": "new" if name.startswith("create") else "shop",
+        "task_id": task["id"],
+        "member_id": member["id"],
+        "key_id": key["id"],
+        "paths": ["src/a.ts", "docs/*"],
+        "team": "local",
+        "email": "c@d.e",
+    }
 
 
 def snapshot(desk: Desk) -> str:
@@ -84,10 +111,10 @@ def test_any_arguments_get_an_answer_or_a_refusal_that_changes_nothing(name: str
             home = tmp_path / str(next(number))
             home.mkdir()
             async with opened(home) as desk:
-                await desk.done("create_project", {"name": "shop"})
+                real = await furnished(desk, name)
                 tool = desk.server.catalogue.get(name)
                 assert tool is not None
-                sent = data.draw(arguments(tool.listed.input_schema))
+                sent = data.draw(arguments(tool.listed.input_schema, real))
                 before = snapshot(desk)
                 async with asyncio.timeout(20):
                     result = await desk.call(name, sent)
