@@ -6,24 +6,49 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from mcp_server.domain.receipts import Receipt
 from mcp_server.domain.records import Moment, Record, Value
 from mcp_server.domain.slots import SlotName
 from mcp_server.domain.teams import EnvironmentName
 
 DeploymentStatus = Literal["pending", "running", "success", "failed"]
+StepStatus = Literal["pending", "running", "success", "failed", "skipped"]
+
+MAX_DETAIL = 4000
 
 
 class Step(Value):
     """`duration` in milliseconds."""
 
     name: str
-    status: Literal["pending", "running", "success", "failed", "skipped"]
+    status: StepStatus
     duration: int | None = None
     detail: str | None = None
 
 
+class Release(Value):
+    """All that is needed to start a deployment again. `memory` in MB, `health_timeout` in seconds.
+
+    `image_id` is the content, whatever the image's name means by now; None until the image was found.
+    `environment_version` 0: there were no variables.
+    """
+
+    project_uid: str
+    image_id: str | None = None
+    image_digest: str | None = None
+    container_port: int = Field(default=3000, ge=1, le=65535)
+    health_path: str = Field(default="/health", max_length=500)
+    health_timeout: int = Field(default=30, ge=1, le=600)
+    environment_version: int = 0
+    memory: int = Field(default=512, ge=16, le=65536)
+    cpus: float = Field(default=1.0, gt=0, le=64)
+
+
 class Deployment(Record):
-    """`duration` in milliseconds."""
+    """`duration` in milliseconds. While `worker` lives nobody else settles a running one.
+
+    `cancelled_by` is who asked for its end; `error` is why it failed.
+    """
 
     noun: ClassVar[str] = "deployments"
     id: str = Field(min_length=1, max_length=32)
@@ -43,7 +68,47 @@ class Deployment(Record):
     duration: int | None = None
     created_at: Moment
     completed_at: Moment | None = None
+    home: str | None = None
+    host: str | None = None
+    worker: str | None = None
+    release: Release | None = None
+    task_id: str | None = Field(default=None, max_length=40)
+    changed_paths: tuple[str, ...] = ()
+    cancelled_by: str | None = Field(default=None, max_length=255)
+    error: str | None = Field(default=None, max_length=2000)
+    receipt: Receipt | None = None
 
     @property
     def key(self) -> str:
         return self.id
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+
+def begun_step(deployment: Deployment, name: str) -> Deployment:
+    return deployment.change(steps=(*deployment.steps, Step(name=name, status="running")))
+
+
+def ended_step(
+    deployment: Deployment, status: StepStatus, duration: int | None, detail: str | None = None
+) -> Deployment:
+    """The last step, ended; nothing when no step runs."""
+    if not deployment.steps or deployment.steps[-1].status != "running":
+        return deployment
+    *before, last = deployment.steps
+    short = detail and detail[-MAX_DETAIL:]
+    return deployment.change(steps=(*before, last.change(status=status, duration=duration, detail=short)))
+
+
+def settled(deployment: Deployment, now: Moment, error: str | None) -> Deployment:
+    """Ended, well when there is no error. A step that still runs failed with it."""
+    ended = ended_step(deployment, "failed" if error else "success", None, error)
+    return ended.change(
+        status="failed" if error else "success",
+        error=error and error[:2000],
+        worker=None,
+        completed_at=now,
+        duration=max(0, round((now - deployment.created_at).total_seconds() * 1000)),
+    )

@@ -137,6 +137,10 @@ class Slots(Repository[SlotPair], Protocol):
         """By environment; at most three."""
         ...
 
+    async def of_home(self, home: str) -> Sequence[SlotPair]:
+        """By key."""
+        ...
+
     async def of_team(
         self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
     ) -> Page[SlotPair]:
@@ -145,6 +149,16 @@ class Slots(Repository[SlotPair], Protocol):
 
 
 class Deployments(Repository[Deployment], Protocol):
+    """Unique: (`project`, `environment`) among running ones."""
+
+    async def running(self, project: str, environment: EnvironmentName) -> Deployment | None:
+        """The one that is at work there."""
+        ...
+
+    async def running_of_home(self, home: str) -> Sequence[Deployment]:
+        """By id."""
+        ...
+
     async def of_project(
         self,
         project: str,

@@ -10,7 +10,7 @@ from typing import Any
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.databases import Access, Database, DatabaseServer, Place, PortAllocation
-from mcp_server.domain.deployments import Deployment, Step
+from mcp_server.domain.deployments import Deployment, Release, Step
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
 from mcp_server.domain.idempotency import Remembered
@@ -19,8 +19,9 @@ from mcp_server.domain.locks import Lock, LockScope, LostLock
 from mcp_server.domain.members import Member
 from mcp_server.domain.plans import Plan
 from mcp_server.domain.projects import Project
+from mcp_server.domain.receipts import Receipt
 from mcp_server.domain.records import Record
-from mcp_server.domain.slots import Slot, SlotPair
+from mcp_server.domain.slots import Slot, SlotPair, Switch
 from mcp_server.domain.tasks import Note, Task
 from mcp_server.domain.teams import DeploymentDefaults, Notifications, Team, TeamSettings
 from mcp_server.domain.workloads import Owner
@@ -248,10 +249,21 @@ SAMPLES: dict[str, Sample] = {
         lambda r: r.change(
             active_slot="green",
             green=Slot(
-                state="active", port=4501, version="2", image="i", deployed_at=at(1), deployed_by="ann"
+                state="active",
+                port=4501,
+                version="2",
+                image="i",
+                deployed_at=at(1),
+                deployed_by="ann",
+                deployment="d1",
             ),
             blue=Slot(state="grace", port=4500, version="1"),
             grace_expires_at=at(60),
+            home="h",
+            host="m",
+            host_name="box",
+            previous="d0",
+            switch=Switch(id="s1", kind="promote", slot="green", from_slot="blue", deployment="d1", by="ann", at=at(3)),
         ),
     ),
     "deployments": Sample(
@@ -261,6 +273,15 @@ SAMPLES: dict[str, Sample] = {
             steps=(Step(name="pull", status="failed", duration=12, detail="no"),),
             duration=12,
             completed_at=at(2),
+            home="h",
+            host="m",
+            worker="w",
+            release=Release(project_uid="uid-app", image_id="sha256:0", environment_version=3),
+            task_id="t1",
+            changed_paths=("src/a.py",),
+            cancelled_by="bo",
+            error="no",
+            receipt=Receipt(sent=3, after={"green": 3}),
         ),
     ),
     "domains": Sample(

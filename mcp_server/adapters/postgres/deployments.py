@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mcp_server.adapters.postgres.rows import Row, Rows, moment_after
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
+from mcp_server.domain.records import Value
 from mcp_server.domain.teams import EnvironmentName
 
 
@@ -13,7 +16,8 @@ class DeploymentRows(Rows[Deployment]):
     select = """
         SELECT id, project_name AS project, environment, slot, version, image, status, deployed_by,
           promoted_at, promoted_by,
-          rolled_back_at, rolled_back_by, rollback_reason, steps, duration, created_at, completed_at, rev
+          rolled_back_at, rolled_back_by, rollback_reason, steps, duration, created_at, completed_at,
+          home, host, worker, release, task_id, changed_paths, cancelled_by, error, receipt, rev
         FROM deployments"""
     where_key = " WHERE id = $1"
 
@@ -40,17 +44,33 @@ class DeploymentRows(Rows[Deployment]):
         )
         return self._page(rows, limit, "created_at", "id")
 
+    async def running(self, project: str, environment: EnvironmentName) -> Deployment | None:
+        row = await self._session.one(
+            self.select + " WHERE project_name = $1 AND environment = $2 AND status = 'running'",
+            project,
+            environment,
+        )
+        return None if row is None else self._record(row)
+
+    async def running_of_home(self, home: str) -> Sequence[Deployment]:
+        rows = await self._session.all(
+            self.select + " WHERE home = $1 AND status = 'running' ORDER BY id COLLATE \"C\"", home
+        )
+        return self._records(rows)
+
     async def _insert(self, record: Deployment) -> Row | None:
         return await self._session.one(
             """
             INSERT INTO deployments (id, project_name, environment, slot, version, image, status,
               deployed_by, promoted_at,
               promoted_by, rolled_back_at, rolled_back_by, rollback_reason, steps, duration, created_at,
-              completed_at, rev)
+              completed_at, home, host, worker, release, task_id, changed_paths, cancelled_by, error, receipt,
+              rev)
             SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::TEXT,
               $9::TIMESTAMPTZ,
               $10::TEXT, $11::TIMESTAMPTZ, $12::TEXT, $13::TEXT, $14::JSONB, $15::INTEGER, $16::TIMESTAMPTZ,
-              $17::TIMESTAMPTZ,
+              $17::TIMESTAMPTZ, $18::TEXT, $19::TEXT, $20::TEXT, $21::JSONB, $22::TEXT, $23::JSONB, $24::TEXT,
+              $25::TEXT, $26::JSONB,
               1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'deployments' AND t.key = $1), 0)
             WHERE EXISTS (SELECT 1 FROM projects WHERE name = $2)
             ON CONFLICT DO NOTHING
@@ -73,6 +93,15 @@ class DeploymentRows(Rows[Deployment]):
             record.duration,
             record.created_at,
             record.completed_at,
+            record.home,
+            record.host,
+            record.worker,
+            _json(record.release),
+            record.task_id,
+            list(record.changed_paths),
+            record.cancelled_by,
+            record.error,
+            _json(record.receipt),
         )
 
     async def _update(self, record: Deployment) -> Row | None:
@@ -83,7 +112,8 @@ class DeploymentRows(Rows[Deployment]):
               deployed_by = $9, promoted_at = $10, promoted_by = $11, rolled_back_at = $12,
               rolled_back_by = $13,
               rollback_reason = $14, steps = $15, duration = $16, created_at = $17, completed_at = $18,
-              rev = rev + 1
+              home = $19, host = $20, worker = $21, release = $22, task_id = $23, changed_paths = $24,
+              cancelled_by = $25, error = $26, receipt = $27, rev = rev + 1
             WHERE id = $1 AND rev = $2
             RETURNING rev
             """,
@@ -105,6 +135,15 @@ class DeploymentRows(Rows[Deployment]):
             record.duration,
             record.created_at,
             record.completed_at,
+            record.home,
+            record.host,
+            record.worker,
+            _json(record.release),
+            record.task_id,
+            list(record.changed_paths),
+            record.cancelled_by,
+            record.error,
+            _json(record.receipt),
         )
 
     async def _delete(self, record: Deployment) -> Row | None:
@@ -118,3 +157,7 @@ class DeploymentRows(Rows[Deployment]):
             record.id,
             record.rev,
         )
+
+
+def _json(value: Value | None) -> object:
+    return None if value is None else value.model_dump(mode="json")

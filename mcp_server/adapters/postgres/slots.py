@@ -7,7 +7,7 @@ from typing import Any
 
 from mcp_server.adapters.postgres.rows import Row, Rows, texts_after
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
-from mcp_server.domain.slots import Slot, SlotPair
+from mcp_server.domain.slots import Slot, SlotPair, Switch
 
 _SLOT = tuple(Slot.model_fields)
 
@@ -17,10 +17,10 @@ class SlotRows(Rows[SlotPair]):
     select = """
         SELECT project_name AS project, environment, active_slot,
           blue_state, blue_port, blue_version, blue_image, blue_deployed_at, blue_deployed_by,
-          blue_health_status,
+          blue_health_status, blue_deployment,
           green_state, green_port, green_version, green_image, green_deployed_at, green_deployed_by,
-          green_health_status,
-          grace_expires_at, updated_at, rev
+          green_health_status, green_deployment,
+          grace_expires_at, home, host, host_name, previous, switch, updated_at, rev
         FROM project_slots"""
     where_key = " WHERE uid = $1"
 
@@ -28,6 +28,10 @@ class SlotRows(Rows[SlotPair]):
         rows = await self._session.all(
             self.select + ' WHERE project_name = $1 ORDER BY environment COLLATE "C"', project
         )
+        return self._records(rows)
+
+    async def of_home(self, home: str) -> Sequence[SlotPair]:
+        rows = await self._session.all(self.select + ' WHERE home = $1 ORDER BY uid COLLATE "C"', home)
         return self._records(rows)
 
     async def of_team(
@@ -62,11 +66,13 @@ class SlotRows(Rows[SlotPair]):
               blue_health_status,
               green_state, green_port, green_version, green_image, green_deployed_at, green_deployed_by,
               green_health_status,
-              grace_expires_at, updated_at, rev)
+              grace_expires_at, updated_at, blue_deployment, green_deployment, home, host, host_name,
+              previous, switch, rev)
             SELECT $2::TEXT, $3::TEXT, $4::TEXT,
               $5::TEXT, $6::INTEGER, $7::TEXT, $8::TEXT, $9::TIMESTAMPTZ, $10::TEXT, $11::TEXT,
               $12::TEXT, $13::INTEGER, $14::TEXT, $15::TEXT, $16::TIMESTAMPTZ, $17::TEXT, $18::TEXT,
-              $19::TIMESTAMPTZ, $20::TIMESTAMPTZ,
+              $19::TIMESTAMPTZ, $20::TIMESTAMPTZ, $21::TEXT, $22::TEXT, $23::TEXT, $24::TEXT, $25::TEXT,
+              $26::TEXT, $27::JSONB,
               1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'slots' AND t.key = $1), 0)
             WHERE EXISTS (SELECT 1 FROM projects WHERE name = $2)
             ON CONFLICT DO NOTHING
@@ -92,6 +98,13 @@ class SlotRows(Rows[SlotPair]):
             green.health_status,
             record.grace_expires_at,
             record.updated_at,
+            blue.deployment,
+            green.deployment,
+            record.home,
+            record.host,
+            record.host_name,
+            record.previous,
+            _json(record.switch),
         )
 
     async def _update(self, record: SlotPair) -> Row | None:
@@ -104,7 +117,8 @@ class SlotRows(Rows[SlotPair]):
               green_state = $11, green_port = $12, green_version = $13, green_image = $14,
               green_deployed_at = $15,
               green_deployed_by = $16, green_health_status = $17,
-              grace_expires_at = $18, updated_at = $19, rev = rev + 1
+              grace_expires_at = $18, updated_at = $19, blue_deployment = $20, green_deployment = $21,
+              home = $22, host = $23, host_name = $24, previous = $25, switch = $26, rev = rev + 1
             WHERE uid = $1 AND rev = $2
             RETURNING rev
             """,
@@ -127,6 +141,13 @@ class SlotRows(Rows[SlotPair]):
             green.health_status,
             record.grace_expires_at,
             record.updated_at,
+            blue.deployment,
+            green.deployment,
+            record.home,
+            record.host,
+            record.host_name,
+            record.previous,
+            _json(record.switch),
         )
 
     async def _delete(self, record: SlotPair) -> Row | None:
@@ -140,3 +161,7 @@ class SlotRows(Rows[SlotPair]):
             record.key,
             record.rev,
         )
+
+
+def _json(switch: Switch | None) -> object:
+    return None if switch is None else switch.model_dump(mode="json")

@@ -108,10 +108,15 @@ DATABASES_OF_PROJECT = _by_text("databases", lambda r: r.project, "key")
 DATABASES_OF_HOME = _by_text("databases", lambda r: r.home, "key")
 DATABASES_OF_TEAM = _by_text("databases", lambda r: r.team_id, "key")
 SLOTS_OF_PROJECT = _by_text("slots", lambda r: r.project, "environment")
+SLOTS_OF_HOME = _by_text("slots", lambda r: r.home, "key")
 DEPLOYMENTS_OF_PROJECT = _by_time("deployments", lambda r: r.project, "created_at", newest=True)
 DEPLOYMENTS_OF_ENVIRONMENT = _by_time(
     "deployments", lambda r: (r.project, r.environment), "created_at", newest=True
 )
+RUNNING_DEPLOYMENTS = _by_text(
+    "deployments", lambda r: (r.project, r.environment) if r.running else None, "id"
+)
+RUNNING_OF_HOME = _by_text("deployments", lambda r: r.home if r.running else None, "id")
 DOMAINS_OF_PROJECT = _by_text("domains", lambda r: r.project, "domain")
 ENVIRONMENTS_OF_PROJECT = _by_text("environments", lambda r: r.project, "environment")
 VERSIONS_OF_ENVIRONMENT = Listing(
@@ -140,8 +145,11 @@ LISTINGS: tuple[Listing, ...] = (
     DATABASES_OF_HOME,
     DATABASES_OF_TEAM,
     SLOTS_OF_PROJECT,
+    SLOTS_OF_HOME,
     DEPLOYMENTS_OF_PROJECT,
     DEPLOYMENTS_OF_ENVIRONMENT,
+    RUNNING_DEPLOYMENTS,
+    RUNNING_OF_HOME,
     DOMAINS_OF_PROJECT,
     ENVIRONMENTS_OF_PROJECT,
     VERSIONS_OF_ENVIRONMENT,
@@ -158,6 +166,11 @@ TEAM_SLUG = Unique("teams", "slug", lambda r: r.slug)
 UNIQUES: tuple[Unique, ...] = (
     TEAM_SLUG,
     KEY_HASH,
+    Unique(
+        "deployments",
+        "the running deployment of project and environment",
+        lambda r: (r.project, r.environment) if r.running else None,
+    ),
     Unique("members", "team_id and email", lambda r: (r.team_id, r.email)),
     Unique(
         "locks",

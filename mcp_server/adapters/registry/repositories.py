@@ -187,6 +187,9 @@ class RegistrySlots(Kept[SlotPair]):
     async def of_project(self, project: str) -> Sequence[SlotPair]:
         return list(self._records(indexes.SLOTS_OF_PROJECT, project))
 
+    async def of_home(self, home: str) -> Sequence[SlotPair]:
+        return list(self._records(indexes.SLOTS_OF_HOME, home))
+
     async def of_team(
         self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
     ) -> Page[SlotPair]:
@@ -222,6 +225,12 @@ class RegistryDeployments(Kept[Deployment]):
         if environment is None:
             return self._page(indexes.DEPLOYMENTS_OF_PROJECT, project, limit, after)
         return self._page(indexes.DEPLOYMENTS_OF_ENVIRONMENT, (project, environment), limit, after)
+
+    async def running(self, project: str, environment: EnvironmentName) -> Deployment | None:
+        return next(self._records(indexes.RUNNING_DEPLOYMENTS, (project, environment)), None)
+
+    async def running_of_home(self, home: str) -> Sequence[Deployment]:
+        return list(self._records(indexes.RUNNING_OF_HOME, home))
 
 
 class RegistryDomains(Kept[DomainName]):
