@@ -37,7 +37,7 @@ CREATE INDEX databases_by_home ON databases (home, uid_key COLLATE "C");
 
 CREATE TABLE database_servers (
   id TEXT PRIMARY KEY,
-  kind TEXT NOT NULL CHECK (kind IN ('standby', 'shared')),
+  kind TEXT NOT NULL CHECK (kind IN ('standby', 'shared', 'left')),
   home TEXT NOT NULL,
   host TEXT NOT NULL,
   stage TEXT NOT NULL CHECK (stage IN ('preparing', 'ready', 'removing')),
@@ -45,6 +45,9 @@ CREATE TABLE database_servers (
   place JSONB NOT NULL,
   access JSONB,
   extensions JSONB NOT NULL,
+  isolation TEXT NOT NULL CHECK (isolation IN ('container', 'shared')),
+  keep_volume BOOLEAN NOT NULL,
+  also_named TEXT,
   created_at TIMESTAMPTZ NOT NULL,
   rev BIGINT NOT NULL DEFAULT 1
 );

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal, get_args
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from mcp_server.domain.errors import Conflict, Invalid, NotFound
 from mcp_server.domain.records import Moment, Record, Value
@@ -154,14 +154,17 @@ class Database(Record):
 
 
 class DatabaseServer(Record):
-    """A PostgreSQL server that belongs to no single project: a standby of the warm pool, or the shared server.
+    """What is on the engine and belongs to no project: a standby of the warm pool, the shared server, or what a
+    failed creation left and the engine has not given up yet.
 
-    A claimed standby is no server any more: its place and access go to the database's record, in one transaction.
+    A claimed standby is none any more: its place and access go to the database's record, in one transaction.
+    What is `left` in isolation `shared` is one database on that server, else the server itself; with
+    `keep_volume` its data stay; `also_named` is another name that its container may bear.
     """
 
     noun: ClassVar[str] = "database_servers"
     id: str = Field(min_length=1, max_length=100)
-    kind: Literal["standby", "shared"]
+    kind: Literal["standby", "shared", "left"]
     home: str
     host: str
     stage: Literal["preparing", "ready", "removing"] = "preparing"
@@ -169,6 +172,9 @@ class DatabaseServer(Record):
     place: Place
     access: Access | None = None
     extensions: tuple[str, ...] = ()
+    isolation: Literal["container", "shared"] = "container"
+    keep_volume: bool = False
+    also_named: str | None = None
     created_at: Moment
 
     @property
@@ -197,6 +203,16 @@ def database_key(project: str, environment: EnvironmentName | None) -> str:
 
 def port_key(host: str, port: int) -> str:
     return f"{host}/{port}"
+
+
+class Login(Value):
+    """Where and as whom to log in over TCP."""
+
+    host: str
+    port: int
+    database: str
+    role: str
+    password: SecretStr
 
 
 # -- which one is meant ------------------------------------------------------------------------------------

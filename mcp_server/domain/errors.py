@@ -7,7 +7,8 @@ QuaymasterError
 ├── Invalid           INVALID           change the argument
 ├── Conflict          CONFLICT          look at the present state, then decide
 │   ├── Locked        LOCKED            wait, or talk to the holder
-│   └── PlanStale     PLAN_STALE        ask for a new plan
+│   ├── PlanStale     PLAN_STALE        ask for a new plan
+│   └── WrongHost     WRONG_HOST        ask a server on `host`
 ├── QuotaExceeded     QUOTA_EXCEEDED    remove something, or raise the quota
 ├── RateLimited       RATE_LIMITED      wait `retry_after` seconds
 ├── Unavailable       UNAVAILABLE       try again later
@@ -86,6 +87,13 @@ class Locked(Conflict):
 class PlanStale(Conflict):
     code = "PLAN_STALE"
     default_next = "Call again without plan_token to get a new plan, and read it."
+
+
+class WrongHost(Conflict):
+    """`host` is where the thing is."""
+
+    code = "WRONG_HOST"
+    default_next = "Call a server on the named host."
 
 
 class QuotaExceeded(QuaymasterError):

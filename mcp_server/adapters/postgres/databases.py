@@ -155,7 +155,8 @@ class DatabaseRows(Rows[Database]):
 class DatabaseServerRows(Rows[DatabaseServer]):
     kind = DatabaseServer
     select = """
-        SELECT id, kind, home, host, stage, worker, place, access, extensions, created_at, rev
+        SELECT id, kind, home, host, stage, worker, place, access, extensions, isolation, keep_volume,
+          also_named, created_at, rev
         FROM database_servers"""
     where_key = " WHERE id = $1"
 
@@ -167,8 +168,8 @@ class DatabaseServerRows(Rows[DatabaseServer]):
         return await self._session.one(
             """
             INSERT INTO database_servers (id, kind, home, host, stage, worker, place, access, extensions,
-              created_at, rev)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+              isolation, keep_volume, also_named, created_at, rev)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
               1 + coalesce((SELECT t.rev FROM tombstones t
                 WHERE t.noun = 'database_servers' AND t.key = $1), 0))
             ON CONFLICT DO NOTHING
@@ -183,6 +184,9 @@ class DatabaseServerRows(Rows[DatabaseServer]):
             _json(record.place),
             _json(record.access),
             list(record.extensions),
+            record.isolation,
+            record.keep_volume,
+            record.also_named,
             record.created_at,
         )
 
@@ -190,7 +194,8 @@ class DatabaseServerRows(Rows[DatabaseServer]):
         return await self._session.one(
             """
             UPDATE database_servers SET kind = $3, home = $4, host = $5, stage = $6, worker = $7, place = $8,
-              access = $9, extensions = $10, created_at = $11, rev = rev + 1
+              access = $9, extensions = $10, isolation = $11, keep_volume = $12, also_named = $13,
+              created_at = $14, rev = rev + 1
             WHERE id = $1 AND rev = $2
             RETURNING rev
             """,
@@ -204,6 +209,9 @@ class DatabaseServerRows(Rows[DatabaseServer]):
             _json(record.place),
             _json(record.access),
             list(record.extensions),
+            record.isolation,
+            record.keep_volume,
+            record.also_named,
             record.created_at,
         )
 

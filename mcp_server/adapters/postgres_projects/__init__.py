@@ -1,0 +1,1 @@
+"""PostgreSQL servers of projects, spoken to over TCP."""

@@ -1,0 +1,1 @@
+"""Databases of projects: made, claimed, shown, changed, deleted, and put right after a crash."""

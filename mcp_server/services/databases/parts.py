@@ -1,0 +1,65 @@
+"""What the use cases of databases are made of, put together once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from mcp_server.domain.databases import Site
+from mcp_server.ports.databases import EnvFiles, Logins, Machine, SqliteFiles, Workers
+from mcp_server.ports.orchestrator import Orchestrator
+from mcp_server.ports.sealing import Sealer
+from mcp_server.ports.store import Store
+from mcp_server.services.calls import Calls
+from mcp_server.services.databases.allocation import Allocation
+from mcp_server.services.databases.injection import Injection
+from mcp_server.services.databases.jobs import Jobs
+from mcp_server.services.databases.leftovers import Leftovers
+from mcp_server.services.databases.options import Options, Step, no_step
+from mcp_server.services.databases.passwords import Passwords
+from mcp_server.services.databases.servers import Servers
+from mcp_server.services.databases.views import Looks
+
+
+@dataclass(frozen=True)
+class Parts:
+    store: Store
+    calls: Calls
+    engine: Orchestrator
+    logins: Logins
+    files: SqliteFiles
+    env_files: EnvFiles
+    machine: Machine
+    workers: Workers
+    sealer: Sealer
+    site: Site
+    options: Options
+    step: Step = no_step
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs()
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        return Passwords(self.sealer)
+
+    @cached_property
+    def servers(self) -> Servers:
+        return Servers(self.engine, self.logins, self.options)
+
+    @cached_property
+    def allocation(self) -> Allocation:
+        return Allocation(self.store, self.machine, self.site, self.options.ports)
+
+    @cached_property
+    def leftovers(self) -> Leftovers:
+        return Leftovers(self.store, self.servers, self.allocation, self.workers, self.options, self.step)
+
+    @cached_property
+    def injection(self) -> Injection:
+        return Injection(self.store, self.servers, self.env_files, self.passwords, self.site)
+
+    @cached_property
+    def looks(self) -> Looks:
+        return Looks(self.engine, self.files, self.passwords, self.workers, self.site)
