@@ -17,6 +17,14 @@ ACTIONS: dict[str, Degraded] = {
     "list_projects": "served",
     "update_project": "journaled",
     "delete_project": "refused",
+    "create_database": "refused",
+    "get_database": "served",
+    "list_databases": "served",
+    "start_database": "journaled",
+    "stop_database": "journaled",
+    "delete_database": "refused",
+    "rotate_database_password": "journaled",
+    "database_logs": "served",
     "create_task": "journaled",
     "get_task": "served",
     "list_tasks": "served",
@@ -47,6 +55,19 @@ ACTIONS: dict[str, Degraded] = {
 }
 
 
+HOUSEKEEPING: dict[str, Degraded] = {
+    "sweep": "journaled",
+    "tend_databases": "journaled",
+}
+"""What a server does by itself. Removing what has ended grants nothing, and a removal never meets a renewed lease
+(`merging`)."""
+
+
+def exclusive(action: str) -> bool:
+    """Whether the action grants what one home cannot promise alone. One that no table knows does."""
+    return (ACTIONS.get(action) or HOUSEKEEPING.get(action, "refused")) == "refused"
+
+
 def refused(action: str, *, alone: bool) -> bool:
-    """Whether the action must wait for PostgreSQL. An action that the table does not know is refused."""
-    return not alone and ACTIONS.get(action, "refused") == "refused"
+    """Whether the action must wait for PostgreSQL."""
+    return not alone and exclusive(action)

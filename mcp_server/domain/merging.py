@@ -1,11 +1,12 @@
 """What happens when a change made while PostgreSQL was away meets another change of the same record.
 
 `decide` is a three-way merge: the record before our change, our record, and the record as PostgreSQL has it now.
+Applied to its own outcome it changes nothing more.
 
 | noun | when both changed |
 |---|---|
 | tasks | merged by field; of one field changed twice the later change stays, the other becomes a progress note |
-| locks | a release is done; a renewal of a lock that is gone is not; of two overlapping locks the lower fence stays (`overlapped`) |
+| locks | a release is done, unless the holder was granted the lock anew; a lease that had ended here and was renewed there goes on; a renewal of a lock that is gone is not done; of two overlapping locks the lower fence stays (`overlapped`) |
 | lock_scopes | the higher fence |
 | environments | both are kept, ours as the next version |
 | slots, deployments, databases, database_servers | ours: what this host observed |
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mcp_server.domain.changes import Change
@@ -54,14 +56,19 @@ class Keep:
 Decision = Write | Leave | Keep
 
 
-def decide(change: Change, theirs: Record | None) -> Decision:
-    """What becomes of our `change` of a record that PostgreSQL has as `theirs` (None: not there)."""
+def decide(change: Change, theirs: Record | None, at: datetime) -> Decision:
+    """What becomes of our `change`, made at `at`, of a record that PostgreSQL has as `theirs` (None: not there)."""
     ours, before = change.record, change.before
     if same(theirs, ours):
         return Leave()
     if same(theirs, before):
         return Write(ours)
-    return _RULES.get(change.noun, _by_field_or_keep)(before, ours, theirs)
+    if change.noun == Lock.noun and ours is None:
+        return _lock_removed(before, theirs, at)
+    decision = _RULES.get(change.noun, _by_field_or_keep)(before, ours, theirs)
+    if isinstance(decision, Write) and not decision.also and same(theirs, decision.record):
+        return Leave()
+    return decision
 
 
 def same(one: Record | None, other: Record | None) -> bool:
@@ -92,9 +99,9 @@ def _tasks(before: Record | None, ours: Record | None, theirs: Record | None) ->
     for name in clashes:
         merged[name] = getattr(winner, name)
         text = f"{name} was also set to {_shown(getattr(loser, name))} while the stores were apart"
-        notes.append(
-            Note(date=max(ours.updated_at, theirs.updated_at), note=text[:10_000], author="quaymaster")
-        )
+        note = Note(date=max(ours.updated_at, theirs.updated_at), note=text[:10_000], author="quaymaster")
+        if note not in notes:
+            notes.append(note)
     merged["progress_notes"] = tuple(sorted(notes, key=lambda note: note.date))
     return Write(theirs.change(**merged))
 
@@ -103,18 +110,22 @@ def _shown(value: object) -> str:
     return f"'{value}'" if isinstance(value, str) else str(value)
 
 
+def _lock_removed(before: Record | None, theirs: Record | None, at: datetime) -> Decision:
+    """We removed the lock: because its holder let it go, or because its lease had ended as far as we knew."""
+    if not (isinstance(before, Lock) and isinstance(theirs, Lock)) or theirs.fence > before.fence:
+        return Leave()
+    if not before.live_at(at) and theirs.expires_at > before.expires_at:
+        return Leave()
+    return Write(None)
+
+
 def _locks(before: Record | None, ours: Record | None, theirs: Record | None) -> Decision:
-    if ours is None:
-        return (
-            Write(None)
-            if isinstance(theirs, Lock) and isinstance(before, Lock) and theirs.holder == before.holder
-            else Leave()
-        )
-    if theirs is None:
+    if not isinstance(ours, Lock) or not isinstance(theirs, Lock):
         return Leave(lost=True)
-    if isinstance(ours, Lock) and isinstance(theirs, Lock):
-        return Write(theirs.change(expires_at=max(ours.expires_at, theirs.expires_at)))
-    return Keep("a lock met something else")
+    stronger = ours.mode == "editing" and not (isinstance(before, Lock) and before.mode == "editing")
+    if stronger and theirs.mode != "editing":
+        return Leave(lost=True)
+    return Write(theirs.change(expires_at=max(ours.expires_at, theirs.expires_at)))
 
 
 def overlapped(ours: Lock, theirs: Lock) -> bool:
@@ -131,6 +142,8 @@ def _lock_scopes(before: Record | None, ours: Record | None, theirs: Record | No
 def _environments(before: Record | None, ours: Record | None, theirs: Record | None) -> Decision:
     if not (isinstance(ours, ProjectEnvironment) and isinstance(theirs, ProjectEnvironment)):
         return _by_field_or_keep(before, ours, theirs)
+    if (ours.env_data, ours.encrypted) == (theirs.env_data, theirs.encrypted):
+        return Leave()
     record = ours.change(version=theirs.version + 1)
     version = EnvironmentVersion(
         project=record.project,
@@ -201,7 +214,7 @@ def _merged(
         old, our, their = getattr(before, name), getattr(ours, name), getattr(theirs, name)
         if name in _CLOCKS:
             fields[name] = max(our, their)
-        elif our == old or our == their:
+        elif our in (old, their):
             continue
         elif their == old:
             fields[name] = our

@@ -68,14 +68,18 @@ class Claim:
 class Outage(Exception):
     """The primary did not answer, or said that it is going away.
 
-    `committing`: the connection broke during a commit. `probed`: a fresh connection was tried, and failed too.
+    `committing`: the connection broke during a commit; `line` is what was to be committed. `probed`: a fresh connection
+    was tried, and failed too.
     """
 
-    def __init__(self, reason: str, *, committing: bool = False, probed: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, committing: bool = False, probed: bool = False, line: Line | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.committing = committing
         self.probed = probed
+        self.line = line
 
 
 class AlreadyApplied(Exception):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import anyio
 
 from mcp_server.adapters import faults
 from mcp_server.domain.changes import Line
+from mcp_server.domain.errors import QuaymasterError
 from mcp_server.ports.mirror import Mirror, Outage, Position, Primary
 
 SEEN = 4096
@@ -22,24 +24,34 @@ class Follower:
         self._turn = anyio.Lock()
         self._seen: set[str] = set()
         self._order: deque[str] = deque()
+        self._owed: dict[str, tuple[Line, int]] = {}
 
-    async def include(self, line: Line) -> None:
+    @property
+    def behind(self) -> bool:
+        """Whether a line that this process committed is not in the registry."""
+        return bool(self._owed)
+
+    def knows(self, line_id: str) -> bool:
+        """Whether this process has lately seen the line go into the registry."""
+        return line_id in self._seen
+
+    async def include(self, line: Line, seq: int) -> None:
         """Return when the registry has this committed line and everything committed before it.
 
-        When the primary goes away in between, the line itself is appended without what others committed: nothing that this
-        server acknowledged is missing. Raises Unavailable when the registry cannot be written.
+        When the primary cannot be asked, the line itself is appended without what others committed: nothing that this
+        server acknowledged is missing. Raises QuaymasterError when the registry cannot be written; the line is then owed.
         """
         async with self._turn:
             if line.id in self._seen:
                 return
+            self._owed[line.id] = (line, seq)
             faults.at("failover.before_mirror")
             try:
                 await self._fetch()
-            except Outage:
-                await self._mirror.mirror([line], None)
-            if line.id not in self._seen:
-                await self._mirror.mirror([line], None)
-                self._note(line.id)
+            except (Outage, QuaymasterError):
+                await self._append_owed()
+            if self._owed:
+                await self._append_owed()
             faults.at("failover.mirrored")
 
     async def catch_up(self) -> None:
@@ -47,12 +59,15 @@ class Follower:
         async with self._turn:
             await self._fetch()
 
+    async def repay(self) -> None:
+        """Append what is owed without asking the primary. Raises QuaymasterError when the registry cannot be written."""
+        async with self._turn:
+            await self._append_owed()
+
     async def start_over(self) -> Position:
         """Replace the registry's records by one snapshot of the primary's. Raises Outage, Conflict while lines are pending."""
         async with self._turn:
-            records, position = await self._primary.everything()
-            await self._mirror.resync(records, position)
-            return position
+            return await self._replace()
 
     async def _fetch(self) -> None:
         facts = await self._mirror.refresh()
@@ -60,14 +75,33 @@ class Follower:
             return
         batch = await self._primary.since(facts.position)
         if batch.lost:
-            records, position = await self._primary.everything()
-            await self._mirror.resync(records, position)
+            await self._replace()
             return
         await self._mirror.mirror(batch.lines, batch.position)
         for line in batch.lines:
             self._note(line.id)
 
+    async def _replace(self) -> Position:
+        records, position = await self._primary.everything()
+        await self._mirror.resync(records, position)
+        self._owed.clear()
+        return position
+
+    async def _append_owed(self) -> None:
+        """The newest of them becomes the proof that a returning PostgreSQL must have; its horizon stays: the lines of
+        others below it are still to come."""
+        owed = list(self._owed.values())
+        if not owed:
+            return
+        known = (await self._mirror.refresh()).position
+        newest, seq = max(owed, key=lambda each: each[1])
+        position = None if known is None or seq <= known.seq else replace(known, seq=seq, line_id=newest.id)
+        await self._mirror.mirror([line for line, _ in owed], position)
+        for line, _ in owed:
+            self._note(line.id)
+
     def _note(self, line_id: str) -> None:
+        self._owed.pop(line_id, None)
         if line_id in self._seen:
             return
         self._seen.add(line_id)

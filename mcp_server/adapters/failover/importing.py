@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from typing import cast
@@ -20,10 +19,12 @@ async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]
     """Add all `records`, parents before children, and leave the home as one that PostgreSQL adopts at the next start.
 
     Returns how many of each noun. All of them in one transaction. Raises Conflict when PostgreSQL has a team
-    already, and Outage.
+    already, and Outage. An import that was cut off after that transaction is finished by the next one.
     """
     await primary.prepare()
-    if await primary.read(_has_teams):
+    line_id = f"import-{(await mirror.refresh()).home}"
+    done = await primary.applied(line_id) is not None
+    if not done and await primary.read(_has_teams):
         raise Conflict(
             "PostgreSQL holds teams already; an import goes into an empty one only",
             next="Name an empty database, or set QUAYMASTER_HOME to a new directory to use this one as it is.",
@@ -38,7 +39,8 @@ async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]
 
         epoch = facts.epoch + 1
         intent = Intent("registry_import", "quaymaster")
-        await primary.run(add_all, intent, line_id=uuid.uuid4().hex, epoch=epoch)
+        if not done:
+            await primary.run(add_all, intent, line_id=line_id, epoch=epoch)
         await primary.raise_epoch(epoch)
         await _settle(primary, mirror)
         await mirror.set_mode("embedded", epoch=epoch, reason=None)

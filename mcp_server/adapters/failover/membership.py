@@ -2,13 +2,21 @@
 
 A home that is alone may grant without PostgreSQL. A second home asks, and grants nothing exclusive until the first has
 written down that it is no longer alone, and confirmed it.
+
+What the registry says of it is written by the home's leader only: of two processes that asked PostgreSQL one after the
+other, the first could otherwise write last, and mark a home as alone that has just given it up.
 """
 
 from __future__ import annotations
 
-from mcp_server.domain.degraded import ACTIONS
+import anyio
+
+from mcp_server.domain.degraded import exclusive
 from mcp_server.domain.errors import Unavailable
 from mcp_server.ports.mirror import Claim, Mirror, Primary
+
+ADMITTED_SECONDS = 10.0
+"""How long an admission is taken for granted: a person may have forced another home meanwhile."""
 
 
 class Membership:
@@ -16,36 +24,38 @@ class Membership:
         self._primary = primary
         self._mirror = mirror
         self._home = home
-        self._admitted = False
+        self._admitted_until = 0.0
 
     async def require(self, action: str) -> None:
         """Raise Unavailable when the action is exclusive and another home is still alone. Raises Outage."""
-        if self._admitted or ACTIONS.get(action, "refused") != "refused":
+        if not exclusive(action) or anyio.current_time() < self._admitted_until:
             return
-        claim = await self.renew()
-        if not self._admitted:
+        claim = self._learnt(await self._primary.claim(self._home))
+        if claim.holder not in (None, self._home):
             raise Unavailable(
                 f"home {claim.holder} may still grant alone; it has been asked to confirm this home",
                 next="Try again in a few seconds. If that home is gone for good, run 'quaymaster registry claim --force'.",
             )
 
     async def renew(self) -> Claim:
-        """Register, learn who is alone, and confirm a home that asks. Raises Outage."""
+        """Register, learn who is alone, confirm a home that asks, and write it down: for the leader. Raises Outage."""
         claim = await self._primary.claim(self._home)
         if claim.holder == self._home and claim.asked_by is not None:
             await self._mirror.set_alone(False)
             claim = await self._primary.claim(self._home, confirm=True)
-        facts = await self._mirror.refresh()
-        if facts.alone != claim.alone:
+        if (await self._mirror.refresh()).alone != claim.alone:
             await self._mirror.set_alone(claim.alone)
-        self._admitted = claim.holder in (None, self._home)
-        return claim
+        return self._learnt(claim)
 
     async def force(self) -> Claim:
-        """A person says that the home which is alone is gone. Raises Outage."""
-        await self._primary.claim(self._home, force=True)
-        return await self.renew()
+        """A person says that the home which is alone is gone. The leader writes it down soon. Raises Outage."""
+        return self._learnt(await self._primary.claim(self._home, force=True))
 
     def forget(self) -> None:
         """Ask again before the next exclusive action: the primary was away."""
-        self._admitted = False
+        self._admitted_until = 0.0
+
+    def _learnt(self, claim: Claim) -> Claim:
+        admitted = claim.holder in (None, self._home)
+        self._admitted_until = anyio.current_time() + ADMITTED_SECONDS if admitted else 0.0
+        return claim

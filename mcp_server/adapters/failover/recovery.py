@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import cast
 
 import anyio
@@ -19,6 +20,9 @@ from mcp_server.ports.store import Reading
 FEW = 20
 BATCH = 100
 CALLERS_WAIT = 2.0
+PROBE_SECONDS = 2.0
+
+Name = tuple[str, str]
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +33,18 @@ class Foreign(QuaymasterError):
     code = "UNAVAILABLE"
     default_next = (
         "Bring the right PostgreSQL back, or decide which state is the truth: "
-        "'quaymaster registry import' writes the registry into this one."
+        "'quaymaster registry import' writes the registry into an empty one."
     )
 
 
 class Recovery:
+    """Everything here is done by the leader of the home."""
+
     def __init__(self, primary: Primary, mirror: Mirror, follower: Follower) -> None:
         self._primary = primary
         self._mirror = mirror
         self._follower = follower
+        self._adopted: set[Name] = set()
 
     async def recover(self) -> Facts:
         """Replay and return to the mode primary. Raises Outage, and Foreign when nothing may be replayed."""
@@ -45,6 +52,7 @@ class Recovery:
         identity = await self._primary.prepare()
         await self.recognise(facts.position, identity)
         epoch = await self._primary.raise_epoch(facts.epoch + 1)
+        self._adopted = set()
         async with self._mirror.switching():
             facts = await self._mirror.refresh()
             if facts.mode == "primary":
@@ -53,6 +61,7 @@ class Recovery:
                 await self._mirror.set_mode("replaying", epoch=facts.epoch, reason=facts.reason)
         while (await self._mirror.refresh()).pending > FEW:
             await self._replay_some(epoch)
+        await self._adopt_ahead()
         while True:
             async with self._mirror.switching():
                 with anyio.move_on_after(CALLERS_WAIT):
@@ -75,7 +84,8 @@ class Recovery:
         while (await self._mirror.refresh()).pending:
             await self._replay_some(epoch)
         await self._follower.catch_up()
-        await self._adopt()
+        while names := await self._not_adopted():
+            await self._adopt(names[:BATCH])
         faults.at("failover.mode.before")
         facts = await self._mirror.set_mode("primary", epoch=epoch, reason=None)
         faults.at("failover.mode.after")
@@ -86,20 +96,38 @@ class Recovery:
             faults.at("failover.replay.before")
             await replay(self._primary, line, epoch=epoch)
             await self._mirror.settle(line.id)
+            self._adopted.difference_update((change.noun, change.key) for change in line.changes)
             faults.at("failover.replay.settled")
 
-    async def _adopt(self) -> None:
-        dirty = await self._mirror.dirty()
+    async def _adopt_ahead(self) -> None:
+        """Most records before the switch, a few at a time, so that callers never wait for all of them at once."""
+        while True:
+            async with self._mirror.switching():
+                waiting = await self._names_of_pending()
+                names = [name for name in await self._not_adopted() if name not in waiting]
+                if not names:
+                    return
+                await self._adopt(names[:BATCH])
+
+    async def _not_adopted(self) -> list[Name]:
+        return [name for name in await self._mirror.dirty() if name not in self._adopted]
+
+    async def _names_of_pending(self) -> set[Name]:
+        lines = await self._mirror.pending(10 * BATCH)
+        return {(change.noun, change.key) for line in lines for change in line.changes}
+
+    async def _adopt(self, names: Sequence[Name]) -> None:
+        """Set these records as PostgreSQL has them, whatever their revision here."""
 
         async def fetch(tx: Reading) -> list[tuple[str, str, Record | None, int]]:
             found = []
-            for noun, key in dirty:
+            for noun, key in names:
                 record = await cast("Repository[Record]", getattr(tx, noun)).get(key)
                 found.append((noun, key, record, 0 if record is None else record.rev))
             return found
 
-        if dirty:
-            await self._mirror.adopt(await self._primary.read(fetch))
+        await self._mirror.adopt(await self._primary.read(fetch))
+        self._adopted.update(names)
 
     async def audit(self) -> None:
         """Bring the audit rows of the time without PostgreSQL over, by id. Raises Outage."""
@@ -112,10 +140,12 @@ class Recovery:
 
 
 async def answers(primary: Primary) -> bool:
-    """Whether the primary answers on a fresh connection."""
-    try:
-        await primary.identify()
-    except Outage as outage:
-        log.debug("PostgreSQL is still away: %s", outage.reason)
-        return False
-    return True
+    """Whether the primary answers on a fresh connection, within two seconds."""
+    with anyio.move_on_after(PROBE_SECONDS):
+        try:
+            await primary.identify()
+        except Outage as outage:
+            log.debug("PostgreSQL is still away: %s", outage.reason)
+            return False
+        return True
+    return False

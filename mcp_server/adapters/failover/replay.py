@@ -13,7 +13,7 @@ from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.errors import Conflict
 from mcp_server.domain.locks import Lock, LockScope, LostLock
 from mcp_server.domain.merging import Keep, Leave, Write, decide, overlapped, parents, same
-from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.nouns import BY_NOUN, RECORDS
 from mcp_server.domain.paths import overlap
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import AlreadyApplied, Primary, Replaying
@@ -22,30 +22,38 @@ from mcp_server.ports.store import Intent
 
 _RANK = {kind.noun: rank for rank, kind in enumerate(RECORDS)}
 _LOST = "another holder's lock was granted earlier, while the stores were apart"
+_ENDED = "it had ended in PostgreSQL"
+_REPLAYED = "replay:"
+"""Begins the action of a log row that a replay made: its changes are what the merge came to."""
+_NEVER_REFUSED = frozenset({"idempotency", "plans", "lock_scopes", "environment_versions"})
+"""Nothing unique is in these but their key: they are merged also when the rest of their line is kept."""
 
 
 async def replay(primary: Primary, line: Line, *, epoch: int) -> None:
     """Apply one line. Returning means that PostgreSQL has it, or keeps it as a conflict. Raises Outage.
 
-    A line that PostgreSQL has already (the outage came between its commit and the answer) is compared: where what was
-    acknowledged differs from what was committed, the difference is applied as a line of its own.
+    A line that PostgreSQL has already was either replayed before (the crash came between that and its settling): then
+    nothing is left to do. Or its call committed it, and the outage came between the commit and the answer: then it is
+    compared, and where what was acknowledged differs from what was committed, the difference is applied as a line of its own.
     """
     try:
         await _apply(primary, line, epoch=epoch)
     except AlreadyApplied:
         standing = await primary.applied(line.id)
-        if standing is not None:
+        if standing is not None and not standing.action.startswith(_REPLAYED):
             await _apply_difference(primary, line, standing, epoch=epoch)
     faults.at("failover.replay.committed")
 
 
 async def _apply(primary: Primary, line: Line, *, epoch: int) -> None:
-    intent = Intent(line.action, line.actor)
+    intent = Intent(_REPLAYED + line.action, line.actor)
     try:
         await primary.run(lambda tx: _Replay(tx, line).run(), intent, line_id=line.id, epoch=epoch)
     except Conflict as error:
         reason = error.message
-        await primary.run(lambda tx: _Replay(tx, line, refuse=reason).run(), intent, line_id=line.id, epoch=epoch)
+        await primary.run(
+            lambda tx: _Replay(tx, line, refuse=reason).run(), intent, line_id=line.id, epoch=epoch
+        )
 
 
 async def _apply_difference(primary: Primary, line: Line, standing: Line, *, epoch: int) -> None:
@@ -84,30 +92,40 @@ class _Replay:
         waiting = await self._standing_conflict(change)
         if waiting is not None:
             ours = None if change.record is None else change.record.model_dump(mode="json")
-            await self._tx.conflicts.save(waiting.change(ours=ours, waiting=(*waiting.waiting, self._line.id)))
+            await self._tx.conflicts.save(
+                waiting.change(ours=ours, waiting=(*waiting.waiting, self._line.id))
+            )
             return
         theirs = await self._repository(change.noun).hold(change.key)
-        reason = self._refuse or await self._orphaned(change)
+        reason = self._refused(change) or await self._orphaned(change)
         if reason is not None and not same(theirs, change.record):
             await self._keep(change, theirs, reason)
             return
-        if isinstance(change.record, Lock) and theirs is None and change.before is None:
-            await self._grant(change.record)
+        if isinstance(change.record, Lock) and same(theirs, change.before) and _granted(change):
+            await self._grant(change.record, theirs)
             return
-        match decide(change, theirs):
+        match decide(change, theirs, self._line.at):
             case Write(record, also):
                 await self._write(change.noun, theirs, record)
                 for extra in also:
                     await self._write(extra.noun, await self._repository(extra.noun).hold(extra.key), extra)
             case Leave(lost=True) if isinstance(change.record, Lock):
-                await self._tell(change.record, "it had ended in PostgreSQL")
+                await self._tell(change.record, _ENDED)
             case Keep(why):
                 await self._keep(change, theirs, why)
 
-    async def _grant(self, ours: Lock) -> None:
+    def _refused(self, change: Change) -> str | None:
+        return None if change.noun in _NEVER_REFUSED else self._refuse
+
+    async def _grant(self, ours: Lock, standing: Record | None) -> None:
+        """A lock that was not held before, or not with this fence; `standing` is its earlier grant in PostgreSQL."""
         now = await self._tx.now()
         for theirs in await self._tx.locks.of_project(ours.project):
-            apart = theirs.holder == ours.holder or theirs.expires_at <= now or "editing" not in (theirs.mode, ours.mode)
+            apart = (
+                theirs.holder == ours.holder
+                or theirs.expires_at <= now
+                or "editing" not in (theirs.mode, ours.mode)
+            )
             if apart or not overlap(theirs.path, ours.path):
                 continue
             if overlapped(ours, theirs):
@@ -115,10 +133,12 @@ class _Replay:
                 return
             await self._tx.locks.remove(theirs)
             await self._tell(theirs, _LOST)
-        await self._tx.locks.add(ours)
+        await self._write(Lock.noun, standing, ours)
 
     async def _tell(self, lock: Lock, reason: str) -> None:
-        lost = LostLock(lock_id=lock.id, holder=lock.holder, path=lock.path, reason=reason, at=await self._tx.now())
+        lost = LostLock(
+            lock_id=lock.id, holder=lock.holder, path=lock.path, reason=reason, at=await self._tx.now()
+        )
         scope = await self._tx.lock_scopes.hold(lock.project)
         if scope is not None:
             await self._tx.lock_scopes.save(scope.with_lost(lost))
@@ -136,11 +156,16 @@ class _Replay:
             await repository.save(record.change(rev=theirs.rev))
 
     async def _orphaned(self, change: Change) -> str | None:
+        """Why there is no parent for the record: a namesake that was made in PostgreSQL is none."""
         if change.record is None:
             return None
         for noun, key in parents(change.record):
-            if await self._repository(noun).get(key) is None:
+            parent = await self._repository(noun).get(key)
+            if parent is None:
                 return f"its parent was deleted in PostgreSQL ({noun})"
+            kept = await self._tx.conflicts.get(conflict_id(noun, key))
+            if kept is not None and kept.decided is None and kept.base is None and not _made_of(kept, parent):
+                return f"its parent was made on both sides ({noun})"
         return None
 
     async def _standing_conflict(self, change: Change) -> KeptConflict | None:
@@ -169,6 +194,17 @@ class _Replay:
         return cast("Repository[Record]", self._tx.repository(noun))
 
 
+def _granted(change: Change) -> bool:
+    """Whether a lock is held by this change that was not before; a renewal keeps the fence."""
+    ours, before = change.record, change.before
+    return isinstance(ours, Lock) and not (isinstance(before, Lock) and before.fence == ours.fence)
+
+
+def _made_of(kept: KeptConflict, record: Record) -> bool:
+    """Whether the record is the version that was made while PostgreSQL was away."""
+    return kept.ours is not None and same(BY_NOUN[kept.target_noun].model_validate(kept.ours), record)
+
+
 def conflict_id(noun: str, key: str) -> str:
     """One undecided conflict a record; a decided one gives its id to the next."""
     return f"conflict-{hashlib.sha256(f'{noun}/{key}'.encode()).hexdigest()[:16]}"
@@ -176,7 +212,10 @@ def conflict_id(noun: str, key: str) -> str:
 
 def _locked_projects(changes: Iterable[Change]) -> set[str]:
     return {
-        record.project for change in changes for record in (change.record, change.before) if isinstance(record, Lock)
+        record.project
+        for change in changes
+        for record in (change.record, change.before)
+        if isinstance(record, Lock)
     }
 
 

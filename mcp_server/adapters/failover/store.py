@@ -10,7 +10,8 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
@@ -23,7 +24,10 @@ from mcp_server.domain.changes import Line
 from mcp_server.domain.degraded import refused
 from mcp_server.domain.errors import Conflict, Degraded, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
 from mcp_server.domain.keys import ApiKey
+from mcp_server.domain.pages import MAX_LIMIT, Page
+from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import AlreadyApplied, Facts, Mirror, Outage, Primary
+from mcp_server.ports.repositories import Repository
 from mcp_server.ports.store import Committed, Intent, Reading, StoreStatus, Transaction
 
 T = TypeVar("T")
@@ -36,6 +40,34 @@ PROBE_FIRST, PROBE_LAST = 0.25, 5.0
 log = logging.getLogger(__name__)
 
 
+class Attempt(Generic[T]):
+    """One call over all its tries, on either store. One line id, so that it is applied once.
+
+    `unknown` is set while the newest commit that was tried may have happened. Only the newest can have: its insert into
+    the log would have met the line of an earlier one.
+    """
+
+    def __init__(self, fn: Callable[[Transaction], Awaitable[T]], intent: Intent) -> None:
+        self.intent = intent
+        self.line_id = uuid.uuid4().hex
+        self.unknown: Line | None = None
+        self._fn = fn
+        self._returned: list[T] = []
+        self._unknown_value: list[T] = []
+
+    async def __call__(self, tx: Transaction) -> T:
+        self._returned = [await self._fn(tx)]
+        return self._returned[0]
+
+    def lost_answer(self, line: Line | None) -> None:
+        self.unknown, self._unknown_value = line, self._returned
+
+    @property
+    def value(self) -> T:
+        """What was returned before the commit whose answer was lost."""
+        return self._unknown_value[0]
+
+
 class FailoverStore:
     """A `ports.store.Store`. `open` before the first call; `run_background` beside the calls."""
 
@@ -46,7 +78,6 @@ class FailoverStore:
         self._recovery = Recovery(primary, mirror, self._follower)
         self._membership: Membership | None = None
         self._foreign: str | None = None
-        self._behind = False
 
     # -- opening
 
@@ -73,10 +104,20 @@ class FailoverStore:
 
     async def _adopt_primary(self, facts: Facts) -> None:
         identity = await self._primary.prepare()
-        if await self._mirror.read(_has_teams) and not await self._primary.read(_has_teams):
+        own = await self._mirror.read(_its_own)
+        missing = await self._primary.read(partial(_missing, own))
+        if missing and not await self._primary.read(_has_teams):
             raise Invalid(
                 "this home holds data of its own, and PostgreSQL is empty",
                 next="Run 'quaymaster registry import' to bring the data over, or set QUAYMASTER_HOME to a new directory.",
+            )
+        if missing:
+            noun, key = missing[0]
+            raise Invalid(
+                f"this home holds data of its own that PostgreSQL does not have ({noun} {key}"
+                + (f" and {len(missing) - 1} more)" if len(missing) > 1 else ")"),
+                next="Set QUAYMASTER_HOME to a new directory to work with this PostgreSQL, "
+                "or name an empty database and run 'quaymaster registry import'.",
             )
         async with self._mirror.switching():
             if (await self._mirror.refresh()).mode != "embedded":
@@ -84,7 +125,6 @@ class FailoverStore:
             await self._follower.start_over()
             await self._mirror.set_alone(False)
             await self._mirror.set_mode("primary", epoch=max(identity.epoch, facts.epoch + 1), reason=None)
-        await self._members.renew()
 
     async def _rejoin(self, facts: Facts) -> None:
         identity = await self._primary.prepare()
@@ -95,76 +135,102 @@ class FailoverStore:
             await self._leave_primary(Outage(error.message, probed=True))
             return
         await self._follower.catch_up()
-        await self._members.renew()
 
     # -- calls
 
     async def run(self, fn: Callable[[Transaction], Awaitable[T]], intent: Intent) -> Committed[T]:
-        line_id = uuid.uuid4().hex
-        values: list[T] = []
-        for _ in range(TRIES):
+        attempt = Attempt(fn, intent)
+        for tries_left in range(TRIES, -1, -1):
             try:
                 async with self._mirror.working():
                     facts = await self._mirror.refresh()
                     if facts.mode == "primary":
-                        return await self._run_primary(fn, intent, line_id, facts, values)
-                    return await self._run_registry(fn, intent, line_id, facts)
+                        return await self._run_primary(attempt, facts)
+                    return await self._run_registry(attempt, facts)
             except Outage as outage:
-                await self._after_outage(outage, intent, facts)
+                await self._after_outage(outage, give_up=tries_left == 1)
+            except Unavailable as error:
+                if attempt.unknown is None:
+                    raise
+                raise OutcomeUnknown(
+                    f"PostgreSQL broke off while '{intent.action}' was being committed"
+                ) from error
         raise Unavailable("PostgreSQL keeps dropping its connections")
 
-    async def _run_primary(
-        self,
-        fn: Callable[[Transaction], Awaitable[T]],
-        intent: Intent,
-        line_id: str,
-        facts: Facts,
-        values: list[T],
-    ) -> Committed[T]:
-        """`values` keeps what each try returned before its commit: a commit whose answer was lost returned the first."""
-        await self._members.require(intent.action)
-
-        async def remembered(tx: Transaction) -> T:
-            values.append(await fn(tx))
-            return values[-1]
-
+    async def _run_primary(self, attempt: Attempt[T], facts: Facts) -> Committed[T]:
+        await self._members.require(attempt.intent.action)
         try:
-            value, line, _ = await self._primary.run(remembered, intent, line_id=line_id, epoch=facts.epoch)
-        except (Outage, AlreadyApplied) as error:
-            standing = await self._standing(error, line_id)
+            value, line, seq = await self._primary.run(
+                attempt, attempt.intent, line_id=attempt.line_id, epoch=facts.epoch
+            )
+        except Outage as outage:
+            if not outage.committing:
+                raise
+            attempt.lost_answer(outage.line)
+            if not await answers(self._primary):
+                raise Outage(outage.reason, probed=True) from outage
+            standing = await self._primary.applied(attempt.line_id)
             if standing is None:
                 raise
-            value, line = values[0], standing
-        if not line.changes:
-            return Committed(value)
-        return Committed(value, await self._mirrored(line))
+            value, line, seq = attempt.value, standing, 0
+        except AlreadyApplied:
+            standing = await self._primary.applied(attempt.line_id)
+            if standing is None:
+                raise Outage("PostgreSQL lost a line that it had", probed=True) from None
+            value, line, seq = attempt.value, standing, 0
+        return Committed(value, await self._mirrored(line, seq) if line.changes else ())
 
-    async def _standing(self, error: Outage | AlreadyApplied, line_id: str) -> Line | None:
-        """The line as it was committed although its answer was lost; None where that is not so or cannot be known."""
-        if isinstance(error, Outage) and not (error.committing and await answers(self._primary)):
-            return None
-        return await self._primary.applied(line_id)
-
-    async def _mirrored(self, line: Line) -> tuple[str, ...]:
+    async def _mirrored(self, line: Line, seq: int) -> tuple[str, ...]:
         try:
             with anyio.CancelScope(shield=True):
-                await self._follower.include(line)
+                await self._follower.include(line, seq)
         except QuaymasterError as error:
             log.error("the registry is behind PostgreSQL: %s", error.message)
-            self._behind = True
             return ("mirror_behind: the change is in PostgreSQL, but not yet in this home's registry",)
-        self._behind = False
         return ()
 
-    async def _run_registry(
-        self, fn: Callable[[Transaction], Awaitable[T]], intent: Intent, line_id: str, facts: Facts
-    ) -> Committed[T]:
-        if refused(intent.action, alone=facts.alone):
-            raise Degraded(f"'{intent.action}' must wait: PostgreSQL is away since {facts.since:%H:%M:%S} UTC")
-        if self._behind:
-            raise Degraded("the registry had fallen behind PostgreSQL when it went away; writing would fork the state")
-        value, _ = await self._mirror.run(fn, intent, line_id=line_id, pending=True)
+    async def _run_registry(self, attempt: Attempt[T], facts: Facts) -> Committed[T]:
+        if facts.mode == "embedded":
+            raise Unavailable("this home has just been imported, and PostgreSQL is not yet adopted")
+        if attempt.unknown is not None and await self._stands(attempt.unknown):
+            return Committed(attempt.value, (degraded_notice(facts),))
+        action = attempt.intent.action
+        if refused(action, alone=facts.alone):
+            if attempt.unknown is not None:
+                raise OutcomeUnknown(f"PostgreSQL went away while '{action}' was being committed")
+            raise Degraded(f"'{action}' must wait: PostgreSQL is away since {facts.since:%H:%M:%S} UTC")
+        await self._repay()
+        value, _ = await self._mirror.run(attempt, attempt.intent, line_id=attempt.line_id, pending=True)
         return Committed(value, (degraded_notice(facts),))
+
+    async def _stands(self, line: Line) -> bool:
+        """Whether the registry has followed a line, whose answer was lost, before PostgreSQL went away."""
+        if self._follower.knows(line.id):
+            return True
+
+        async def look(tx: Reading) -> bool:
+            kept = [change for change in line.changes if change.record is not None]
+            for change in kept or line.changes:
+                if (
+                    await cast("Repository[Record]", getattr(tx, change.noun)).get(change.key)
+                    == change.record
+                ):
+                    return True
+            return False
+
+        return await self._mirror.read(look)
+
+    async def _repay(self) -> None:
+        """Raise Degraded when what was acknowledged on PostgreSQL is not in the registry: writing would fork the state."""
+        if not self._follower.behind:
+            return
+        try:
+            await self._follower.repay()
+        except QuaymasterError as error:
+            raise Degraded(
+                f"the registry had fallen behind PostgreSQL when it went away: {error.message}",
+                next="Make room on the disk of QUAYMASTER_HOME; then it catches up by itself.",
+            ) from error
 
     async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:
         for _ in range(TRIES):
@@ -174,8 +240,8 @@ class FailoverStore:
             try:
                 return await self._primary.read(fn)
             except Outage as outage:
-                await self._after_outage(outage, None, facts)
-        raise Unavailable("PostgreSQL keeps dropping its connections")
+                await self._after_outage(outage)
+        return await self._mirror.read(fn)
 
     async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None:
         facts = await self._mirror.refresh()
@@ -184,7 +250,7 @@ class FailoverStore:
                 await self._primary.record(rows, used)
                 return
             except Outage as outage:
-                await self._after_outage(outage, None, facts)
+                await self._after_outage(outage)
         await self._mirror.record(rows, used, pending=True)
 
     async def find_key(self, key_hash: str) -> ApiKey | None:
@@ -202,29 +268,31 @@ class FailoverStore:
             with anyio.fail_after(1):
                 facts = await self._mirror.refresh()
         except (QuaymasterError, TimeoutError) as error:
-            return StoreStatus(mode="degraded", healthy=False, reason=str(error) or "the registry does not answer")
+            return StoreStatus(
+                mode="degraded", healthy=False, reason=str(error) or "the registry does not answer"
+            )
+        behind = self._follower.behind
         return StoreStatus(
             mode=facts.mode,
-            healthy=facts.mode == "primary" and not self._behind,
+            healthy=facts.mode == "primary" and not behind,
             since=facts.since,
             pending=facts.pending,
             conflicts=facts.conflicts,
-            reason=self._foreign or facts.reason,
+            reason=facts.reason,
             alone=facts.alone,
             gauges=self._primary.gauges(),
-            details={"mirror_behind": self._behind},
+            details={"mirror_behind": behind},
         )
 
     # -- outage
 
-    async def _after_outage(self, outage: Outage, intent: Intent | None, facts: Facts) -> None:
-        """Leave the mode primary when PostgreSQL is really away; return when the call may be tried again."""
-        if not outage.probed and await answers(self._primary):
-            return
-        if facts.mode == "primary":
+    async def _after_outage(self, outage: Outage, *, give_up: bool = False) -> None:
+        """Leave the mode primary when PostgreSQL is really away; return when the call may be tried again.
+
+        `give_up`: it answers a fresh connection, and yet no call comes through (read-only, say): that is away, too.
+        """
+        if give_up or outage.probed or not await answers(self._primary):
             await self._leave_primary(outage)
-        if outage.committing and intent is not None and refused(intent.action, alone=facts.alone):
-            raise OutcomeUnknown(f"PostgreSQL went away while '{intent.action}' was being committed") from outage
 
     async def _leave_primary(self, outage: Outage) -> None:
         async with self._mirror.switching():
@@ -240,56 +308,88 @@ class FailoverStore:
 
     async def run_background(self) -> None:
         """Follow the change log, or bring the home back to PostgreSQL, while this process leads its home."""
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._repay_for_ever)
+            while True:
+                async with self._mirror.leading() as leads:
+                    if leads:
+                        await self._lead()
+                await anyio.sleep(FOLLOW_SECONDS)
+
+    async def _repay_for_ever(self) -> None:
+        """In every process: nobody else knows what it owes while PostgreSQL is away."""
         while True:
-            async with self._mirror.leading() as leads:
-                if leads:
-                    await self._lead()
             await anyio.sleep(FOLLOW_SECONDS)
+            if self._follower.behind:
+                try:
+                    await self._follower.repay()
+                except QuaymasterError as error:
+                    log.warning("the registry is still behind: %s", error.message)
 
     async def _lead(self) -> None:
+        """Whatever goes wrong is tried again, at the latest after `PROBE_LAST`: nobody else does this for the home."""
         pause = PROBE_FIRST
-        claimed = trimmed = -TRIM_SECONDS
+        watch = _Watch(self._primary, self._members)
         while True:
             try:
                 facts = await self._mirror.refresh()
                 if facts.mode == "primary":
                     pause = PROBE_FIRST
-                    await self._follower.catch_up()
-                    self._behind = False
-                    if facts.audit_pending:
-                        await self._recovery.audit()
-                    now = anyio.current_time()
-                    if now - claimed >= CLAIM_SECONDS:
-                        await self._members.renew()
-                        claimed = now
-                    if now - trimmed >= TRIM_SECONDS and facts.position is not None:
-                        await self._primary.trim(facts.home, facts.position)
-                        trimmed = now
-                    await self._primary.changed(FOLLOW_SECONDS)
+                    await self._follow(facts, watch)
                     continue
-                if await self._come_back():
+                if await self._come_back(facts):
                     continue
             except Outage as outage:
-                await self._after_outage(outage, None, facts)
+                await self._put_up_with(outage)
             except QuaymasterError as error:
                 log.warning("the home's background work failed: %s", error.message)
+            except Exception:
+                log.exception("the home's background work failed")
             await anyio.sleep(pause)
             pause = min(PROBE_LAST, pause * 2)
 
-    async def _come_back(self) -> bool:
+    async def _follow(self, facts: Facts, watch: _Watch) -> None:
+        await self._follower.catch_up()
+        if facts.audit_pending:
+            await self._recovery.audit()
+        await watch.look(facts)
+        await self._primary.changed(FOLLOW_SECONDS)
+
+    async def _come_back(self, facts: Facts) -> bool:
         if not await answers(self._primary):
+            if facts.mode == "replaying":
+                await self._say_degraded("PostgreSQL went away again while its lines were replayed")
             return False
+        if facts.mode == "embedded":
+            await self._adopt_primary(facts)
+            return True
         try:
             facts = await self._recovery.recover()
         except Foreign as error:
             if self._foreign != error.message:
                 log.error("%s. %s", error.message, error.next)
             self._foreign = error.message
+            await self._say_degraded(f"{error.message}. {error.next}")
             return False
         self._foreign = None
         self._members.forget()
         log.info("PostgreSQL is back; the home is %s again", facts.mode)
         return facts.mode == "primary"
+
+    async def _put_up_with(self, outage: Outage) -> None:
+        try:
+            await self._after_outage(outage)
+        except QuaymasterError as error:
+            log.warning("the home cannot change its mode: %s", error.message)
+
+    async def _say_degraded(self, reason: str) -> None:
+        """For whoever asks any process of this home."""
+        facts = await self._mirror.refresh()
+        if (facts.mode, facts.reason) != ("degraded", reason[:300]):
+            async with self._mirror.switching():
+                facts = await self._mirror.refresh()
+                if facts.mode in ("degraded", "replaying"):
+                    await self._mirror.set_mode("degraded", epoch=facts.epoch, reason=reason[:300])
 
     @property
     def _members(self) -> Membership:
@@ -299,6 +399,24 @@ class FailoverStore:
 
     async def close(self) -> None:
         await self._primary.close()
+
+
+class _Watch:
+    """What the leader does from time to time: claims, and trimming of the log."""
+
+    def __init__(self, primary: Primary, members: Membership) -> None:
+        self._primary = primary
+        self._members = members
+        self._claimed = self._trimmed = -TRIM_SECONDS
+
+    async def look(self, facts: Facts) -> None:
+        now = anyio.current_time()
+        if now - self._claimed >= CLAIM_SECONDS:
+            await self._members.renew()
+            self._claimed = now
+        if now - self._trimmed >= TRIM_SECONDS and facts.position is not None:
+            await self._primary.trim(facts.home, facts.position)
+            self._trimmed = now
 
 
 def degraded_notice(facts: Facts) -> str:
@@ -311,3 +429,33 @@ def degraded_notice(facts: Facts) -> str:
 
 async def _has_teams(tx: Reading) -> bool:
     return bool((await tx.teams.list(limit=1)).items)
+
+
+async def _its_own(tx: Reading) -> list[tuple[str, str]]:
+    """(noun, key) of what a home cannot lose: teams, and what they consist of."""
+    found: list[tuple[str, str]] = []
+    for team in await _all(tx.teams.list):
+        found.append((team.noun, team.key))
+        for pages in (tx.projects.of_team, tx.keys.of_team, tx.members.of_team):
+            found += [(each.noun, each.key) for each in await _all(partial(pages, team.id))]
+    return found
+
+
+async def _missing(names: Sequence[tuple[str, str]], tx: Reading) -> list[tuple[str, str]]:
+    """Which of these are not there."""
+    return [
+        (noun, key)
+        for noun, key in names
+        if await cast("Repository[Record]", getattr(tx, noun)).get(key) is None
+    ]
+
+
+async def _all(list_page: Callable[..., Awaitable[Page[Any]]]) -> list[Any]:
+    found: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = await list_page(limit=MAX_LIMIT, after=cursor)
+        found += page.items
+        cursor = page.cursor
+        if cursor is None:
+            return found

@@ -177,7 +177,7 @@ async def _transact(
         if await _was_applied(connection, error, line_id):
             raise AlreadyApplied(line_id) from error
         raise
-    await _commit(connection)
+    await _commit(connection, line)
     faults.at("postgres.committed")
     return value, line, seq
 
@@ -193,14 +193,14 @@ async def _was_applied(connection: Connection, error: Exception, line_id: str) -
     )
 
 
-async def _commit(connection: Connection) -> None:
+async def _commit(connection: Connection, line: Line) -> None:
     try:
         await connection.execute("COMMIT")
     except TimeoutError as error:
         drop(connection)
-        raise Outage("PostgreSQL did not answer a commit", committing=True) from error
+        raise Outage("PostgreSQL did not answer a commit", committing=True, line=line) from error
     except Exception as error:
         told = translated(error)
         if isinstance(told, Outage):
-            raise Outage(told.reason, committing=True) from error
+            raise Outage(told.reason, committing=True, line=line) from error
         raise
