@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server.domain.changes import Change
@@ -21,8 +21,11 @@ from tests.store.samples import SAMPLES, T0, at
 NOUNS = [kind.noun for kind in RECORDS]
 
 
+LATER = at(2000)
+
+
 def merge(
-    before: Record | None, ours: Record | None, theirs: Record | None, when: datetime = at(2000)
+    before: Record | None, ours: Record | None, theirs: Record | None, when: datetime = LATER
 ) -> Decision:
     some = ours or before or theirs
     assert some is not None
@@ -299,10 +302,11 @@ def versions(noun: str) -> st.SearchStrategy[Record | None]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Record | None, Record | None, Record | None]:
-    one = versions(draw(st.sampled_from(NOUNS)))
+    one = versions(draw(st.sampled_from([*NOUNS, "tasks", "tasks", "environments", "projects"])))
     return draw(one), draw(one), draw(one)
 
 
+@settings(max_examples=500)
 @given(history=histories(), when=st.sampled_from([at(1), at(1000), at(5000)]))
 def test_a_change_applied_twice_is_applied_once(
     history: tuple[Record | None, Record | None, Record | None], when: datetime
@@ -318,6 +322,7 @@ def test_a_change_applied_twice_is_applied_once(
     assert isinstance(again, Leave) or (isinstance(again, Write) and same(again.record, first.record))
 
 
+@settings(max_examples=500)
 @given(history=histories(), when=st.sampled_from([at(1), at(5000)]))
 def test_nothing_that_both_changed_disappears_without_a_word(
     history: tuple[Record | None, Record | None, Record | None], when: datetime
@@ -335,12 +340,23 @@ def test_nothing_that_both_changed_disappears_without_a_word(
     if isinstance(decision, Keep | Leave):
         assert isinstance(decision, Keep) or _holds(theirs, before, ours)
         return
-    shown = f"{decision.record!r} {decision.also!r}"
+    assert decision.record is not None
+    shown = "\n".join(_texts([dict(decision.record), [dict(record) for record in decision.also]]))
     for name in ("title", "description"):
         for side in (ours, theirs):
             value = getattr(side, name, None)
             if value is not None and value != getattr(before, name):
                 assert value in shown
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, Note):
+        return [value.note]
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in _texts(each)]
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in _texts(each)]
+    return [str(value)]
 
 
 def _holds(record: Record, before: Record, change: Record) -> bool:
