@@ -108,6 +108,14 @@ def test_of_one_field_of_a_task_the_later_change_stays_and_the_other_is_a_note(
     assert note.author == "quaymaster"
 
 
+@pytest.mark.parametrize(("mine", "yours"), [(5, 9), (9, 5)])
+def test_the_note_of_a_clash_is_written_once(mine: int, yours: int) -> None:
+    before = samples.task()
+    ours = before.change(title="ours", updated_at=at(mine))
+    merged = written(merge(before, ours, before.change(title="theirs", updated_at=at(yours))))
+    assert merge(before, ours, merged) == Leave()
+
+
 def test_notes_of_both_sides_are_kept_once_in_order() -> None:
     first, second, third = (Note(date=at(n), note=f"n{n}", author="a") for n in (1, 2, 3))
     before = samples.task(progress_notes=(first,))
