@@ -49,7 +49,6 @@ class Client:
     def name(self) -> str:
         return self._link.name
 
-    @property
     def health(self) -> Health:
         return self._link.health()
 

@@ -14,6 +14,7 @@ import aiosqlite
 from mcp_server.databases.drivers import Row
 
 MEMORY = ":memory:"
+NOWHERE = (0, 0)
 _LOSSES = ("unable to open database file", "disk i/o error", "file is gone")
 
 
@@ -30,6 +31,8 @@ class SqliteDriver:
         self._files: dict[int, tuple[int, int]] = {}
 
     async def connect(self, seconds: float) -> aiosqlite.Connection:
+        if self._file() == NOWHERE:
+            raise sqlite3.OperationalError("the database's file is gone")
         target = MEMORY if self._path == MEMORY else f"{Path(self._path).as_uri()}?mode=rw"
         raw = aiosqlite.connect(target, uri=True, isolation_level=None, timeout=self._statement_seconds)
         # An application that forgets to close must still be able to exit.
@@ -72,7 +75,7 @@ class SqliteDriver:
         await raw.execute("PRAGMA foreign_keys = ON")
 
     def is_usable(self, raw: aiosqlite.Connection) -> bool:
-        return self._files.get(id(raw)) == self._file()
+        return self._files.get(id(raw)) == self._file() != NOWHERE
 
     async def close(self, raw: aiosqlite.Connection) -> None:
         self._files.pop(id(raw), None)
@@ -85,11 +88,11 @@ class SqliteDriver:
         )
 
     def _file(self) -> tuple[int, int]:
-        """Which file the path names now; (0, 0) for none."""
+        """Which file the path names now."""
         if self._path == MEMORY:
             return (1, 1)
         try:
             found = os.stat(self._path)
         except OSError:
-            return (0, 0)
+            return NOWHERE
         return (found.st_dev, found.st_ino)
