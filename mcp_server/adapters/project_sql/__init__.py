@@ -1,0 +1,1 @@
+"""One statement on a project's database, on a session of its own."""

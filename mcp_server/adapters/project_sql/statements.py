@@ -1,0 +1,30 @@
+"""Statements by the kind of database they are for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp_server.adapters.project_sql import figures, postgres, sqlite
+from mcp_server.domain.databases import Login
+from mcp_server.domain.queries import Bounds, Effects, Rows, Statement, Target, Written
+
+
+class ProjectStatements:
+    async def read(self, target: Target, statement: Statement, bounds: Bounds) -> Rows:
+        if isinstance(target, Login):
+            return await postgres.read(target, statement, bounds)
+        return await sqlite.read(target, statement, bounds)
+
+    async def write(
+        self, target: Target, statement: Statement, bounds: Bounds, confirmed: Effects | None
+    ) -> Written:
+        if isinstance(target, Login):
+            return await postgres.write(target, statement, bounds, confirmed)
+        return await sqlite.write(target, statement, bounds, confirmed)
+
+
+class ProjectFigures:
+    async def of(self, target: Target, *, seconds: float) -> dict[str, Any]:
+        if isinstance(target, Login):
+            return await figures.of_postgres(target, seconds)
+        return await figures.of_sqlite(target, seconds)
