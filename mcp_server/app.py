@@ -20,16 +20,27 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from mcp_server.adapters import faults
+from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
+from mcp_server.adapters.dotenv.blocks import DotenvBlocks
+from mcp_server.adapters.host.machine import ThisMachine
+from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
+from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.registry.store import RegistryStore
+from mcp_server.adapters.sealing.aes import AesSealer
+from mcp_server.adapters.sealing.keys import setting_and_file
+from mcp_server.adapters.sqlite.files import DiskSqliteFiles
 from mcp_server.config import Settings
 from mcp_server.domain.callers import Caller
+from mcp_server.domain.databases import Site, parse_ports
 from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated, Unavailable
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.pages import Page
 from mcp_server.domain.records import Record
+from mcp_server.domain.workloads import DATABASE_LIMITS, MB
 from mcp_server.ports.keyring import KeyRing
 from mcp_server.ports.mirror import Outage
 from mcp_server.ports.store import Reading, Store
@@ -37,6 +48,10 @@ from mcp_server.services.audit import AuditLog
 from mcp_server.services.bootstrap import Bootstrap
 from mcp_server.services.calls import Calls
 from mcp_server.services.conflicts import Conflicts
+from mcp_server.services.databases.options import Options
+from mcp_server.services.databases.parts import Parts
+from mcp_server.services.databases.service import Databases
+from mcp_server.services.databases.status import parts_of
 from mcp_server.services.keys import Keys
 from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
@@ -60,6 +75,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SWEEP_SECONDS = 60.0
+LEAD_SECONDS = 2.0
 CLOSE_SECONDS = 5.0
 DRAIN_SECONDS = 30.0
 """How long running calls may go on after the web server was told to stop."""
@@ -86,6 +102,8 @@ class House:
     audit: AuditLog
     conflicts: Conflicts
     sweeper: Sweeper
+    databases: Databases
+    workers: HomeWorkers
 
 
 @asynccontextmanager
@@ -100,7 +118,10 @@ async def open_app(settings: Settings) -> AsyncIterator[House]:
         trail = Trail(store)
         async with anyio.create_task_group() as beside:
             beside.start_soon(trail.run)
-            yield _furnished(settings, mirror, store, keyring, cache, trail)
+            async with _workplace(settings, mirror) as place:
+                house = _furnished(settings, store, keyring, cache, trail, mirror, place)
+                async with house.databases.working():
+                    yield house
             beside.cancel_scope.cancel()
 
 
@@ -135,6 +156,72 @@ async def _failover(mirror: RegistryMirror, settings: Settings) -> AsyncIterator
             await store.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What this process works with on this machine."""
+
+    site: Site
+    machine: ThisMachine
+    workers: HomeWorkers
+    engine: DockerOrchestrator
+
+
+@asynccontextmanager
+async def _workplace(settings: Settings, mirror: RegistryMirror) -> AsyncIterator[Workplace]:
+    """The engine is connected to at the first question. Embedded, the home is an installation of its own."""
+    facts = await mirror.refresh()
+    machine = ThisMachine()
+    site = Site(
+        installation=facts.position.installation if facts.position else facts.home,
+        home=facts.home,
+        host=machine.id,
+        host_name=machine.name,
+    )
+    engine = DockerOrchestrator(settings.docker_host)
+    workers = HomeWorkers.open(settings.home)
+    try:
+        yield Workplace(site, machine, workers, engine)
+    finally:
+        workers.close()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
+            await engine.close()
+
+
+def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace) -> Databases:
+    options = Options(
+        files=str(settings.home / "databases"),
+        image=settings.postgres_image,
+        vector_image=settings.postgres_vector_image,
+        container=settings.database_container,
+        volume=settings.database_volume,
+        ports=parse_ports(settings.database_ports),
+        isolation=settings.database_isolation,
+        pool=settings.warm_pool,
+        quota=settings.quota_databases,
+        limits=DATABASE_LIMITS.change(
+            memory=settings.database_memory * MB,
+            cpus=settings.database_cpus,
+            pids=settings.database_pids,
+        ),
+    )
+    return Databases(
+        Parts(
+            store=store,
+            calls=calls,
+            engine=place.engine,
+            logins=AsyncpgLogins(),
+            files=DiskSqliteFiles(),
+            env_files=DotenvBlocks(),
+            machine=place.machine,
+            workers=place.workers,
+            sealer=AesSealer(setting_and_file(settings.encryption_key(), settings.home)),
+            site=place.site,
+            options=options,
+            step=faults.at,
+        )
+    )
+
+
 def primary_of(settings: Settings) -> PostgresPrimary:
     """PostgreSQL as the settings name it; nothing is connected yet. Raises Invalid where they name none."""
     from mcp_server.adapters.postgres.connections import ConnectionSettings
@@ -156,13 +243,15 @@ def primary_of(settings: Settings) -> PostgresPrimary:
 
 def _furnished(
     settings: Settings,
-    mirror: RegistryMirror,
     store: Store,
     keyring: KeyRing,
     cache: MemoryCache,
     trail: Trail,
+    mirror: RegistryMirror,
+    place: Workplace,
 ) -> House:
     calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
+    databases = _databases(settings, store, calls, place)
     locks = Locks(calls)
     return House(
         settings=settings,
@@ -171,8 +260,10 @@ def _furnished(
         calls=calls,
         sign_in=SignIn(keyring, cache, trail),
         bootstrap=Bootstrap(calls, prefix=settings.key_prefix),
-        status=Status(store, cache, trail, version=version()),
-        projects=Projects(calls, roots=settings.project_roots, quota=settings.quota_projects),
+        status=Status(store, cache, trail, version=version(), parts=parts_of(databases)),
+        projects=Projects(
+            calls, roots=settings.project_roots, quota=settings.quota_projects, databases=databases
+        ),
         tasks=Tasks(calls),
         locks=locks,
         staged=Staged(locks),
@@ -182,6 +273,8 @@ def _furnished(
         audit=AuditLog(calls),
         conflicts=Conflicts(calls),
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
+        databases=databases,
+        workers=place.workers,
     )
 
 
@@ -272,6 +365,7 @@ def make_server(house: House) -> QuaymasterServer:
     request."""
     from mcp_server.tools.audit import add_audit_tools
     from mcp_server.tools.catalogue import Catalogue
+    from mcp_server.tools.databases import add_database_tools
     from mcp_server.tools.keys import add_key_tools
     from mcp_server.tools.locks import add_lock_tools
     from mcp_server.tools.members import add_member_tools
@@ -287,6 +381,7 @@ def make_server(house: House) -> QuaymasterServer:
     server = QuaymasterServer(catalogue, house.calls, version=version(), instructions=INSTRUCTIONS)
     add_system_tools(catalogue, house.status, house.conflicts, server.door)
     add_project_tools(catalogue, house.projects)
+    add_database_tools(catalogue, house.databases)
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
     add_team_tools(catalogue, house.teams)
@@ -318,7 +413,10 @@ async def serve_stdio(settings: Settings, toolsets: Sequence[str] = ()) -> None:
                 return await house.sign_in.authenticate(key, transport="stdio", process=process)
 
             visit = Visit(await identify(), wanted, identify)
-        await serve(make_server(house), visit)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(_lead, house)
+            await serve(make_server(house), visit)
+            beside.cancel_scope.cancel()
 
 
 async def _local_caller(house: House, process: str) -> Caller:
@@ -382,6 +480,7 @@ async def serve_http(
         await _greet(house, remote=not is_loopback(host))
         async with anyio.create_task_group() as beside:
             beside.start_soon(_sweep, house)
+            beside.start_soon(_lead, house)
             await WebServer(gate, ready=ready, drain=drain).run_on(listening)
             beside.cancel_scope.cancel()
 
@@ -414,14 +513,19 @@ async def _local_keys(tx: Reading) -> Page[object]:
 
 
 async def _sweep(house: House) -> None:
-    """Remove what has had its time; without PostgreSQL in one process of the home."""
+    """Remove what has had its time; without PostgreSQL the leader of the home does."""
     if house.settings.database_url is not None:
         await _sweep_for_ever(house)
-    while True:
-        async with house.mirror.leading() as leader:
-            if leader:
-                await _sweep_for_ever(house)
-        await anyio.sleep(SWEEP_SECONDS)
+
+
+async def _lead(house: House) -> None:
+    """What one process of the home does for all: of several servers the one that leads."""
+    while not house.workers.lead():  # noqa: ASYNC110  # another process leads; its end sets no event here
+        await anyio.sleep(LEAD_SECONDS)
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(house.databases.lead)
+        if house.settings.database_url is None:
+            beside.start_soon(_sweep_for_ever, house)
 
 
 async def _sweep_for_ever(house: House) -> None:

@@ -30,6 +30,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from mcp_server.domain.databases import parse_ports
+
 REDACTED = "********"
 ENVIRONMENTS = ("development", "test", "production")
 
@@ -83,6 +85,11 @@ def _host(text: str) -> str:
     if len(name) > 253 or not re.fullmatch(rf"{label}(\.{label})*", name):
         _refuse()
     return name
+
+
+def _port_range(text: str) -> str:
+    parse_ports(text)
+    return text
 
 
 def _domain(text: str) -> str:
@@ -212,6 +219,25 @@ LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidat
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 Count = Annotated[int, Field(ge=1, le=1_000_000), WithJsonSchema({"rule": "a whole number, 1 to 1000000"})]
 PoolSize = Annotated[int, Field(ge=1, le=1000), WithJsonSchema({"rule": "a whole number, 1 to 1000"})]
+PortRange = Annotated[
+    str,
+    BeforeValidator(_strip),
+    AfterValidator(_port_range),
+    WithJsonSchema({"rule": "two ports with '-' between them, the lower first"}),
+]
+EngineName = Annotated[
+    str,
+    BeforeValidator(_strip),
+    Field(max_length=100, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*\{project\}[a-zA-Z0-9_.-]*$"),
+    WithJsonSchema({"rule": "letters, digits, '_', '.' and '-', with {project} in it, not at the beginning"}),
+]
+Isolation = Annotated[Literal["container", "shared"], BeforeValidator(_lower)]
+Megabytes = Annotated[
+    int, Field(ge=64, le=1_048_576), WithJsonSchema({"rule": "whole megabytes, 64 to 1048576"})
+]
+Cpus = Annotated[
+    float, Field(ge=0.1, le=1024, allow_inf_nan=False), WithJsonSchema({"rule": "cores, 0.1 to 1024"})
+]
 Standbys = Annotated[int, Field(ge=0, le=100), WithJsonSchema({"rule": "a whole number, 0 to 100"})]
 Days = Annotated[int, Field(ge=1, le=36500), WithJsonSchema({"rule": "whole days, 1 to 36500"})]
 Port = Annotated[int, Field(ge=1, le=65535), WithJsonSchema({"rule": "a port, 1 to 65535"})]
@@ -399,6 +425,19 @@ class Settings(BaseModel):
 
     postgres_image: Image = _variable("postgres:16-alpine", "Image of project databases.")
     postgres_vector_image: Image = _variable("pgvector/pgvector:pg16", "The same with pgvector.")
+    database_isolation: Isolation = _variable(
+        "container", "A server for each project database, or one shared server with a database for each."
+    )
+    database_ports: PortRange = _variable("5432-5500", "Ports of 127.0.0.1 for project databases.")
+    database_container: EngineName = _variable(
+        "quaymaster-db-{project}", "Name of a project database's container."
+    )
+    database_volume: EngineName = _variable(
+        "quaymaster-data-{project}", "Name of a project database's volume."
+    )
+    database_memory: Megabytes = _variable(512, "Most memory of a project database's server.")
+    database_cpus: Cpus = _variable(1.0, "Most processor time of a project database's server.")
+    database_pids: Count = _variable(200, "Most processes of a project database's server.")
     warm_pool: Standbys = _variable(2, "Standby databases, filled after the first PostgreSQL database.")
 
     edge: Edge = _variable("caddy", "Reverse proxy in front of the projects.")

@@ -13,7 +13,7 @@ from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Forbidden, Invalid
 from mcp_server.domain.roles import Role, at_least
 
-Group = Literal["projects", "tasks", "locks", "teams", "keys", "audit", "system"]
+Group = Literal["projects", "databases", "tasks", "locks", "teams", "keys", "audit", "system"]
 
 
 class Grant(NamedTuple):
@@ -27,6 +27,14 @@ GRANTS: dict[str, Grant] = {
     "list_projects": Grant("viewer", "projects"),
     "update_project": Grant("member", "projects"),
     "delete_project": Grant("admin", "projects"),
+    "create_database": Grant("member", "databases"),
+    "get_database": Grant("viewer", "databases"),
+    "list_databases": Grant("viewer", "databases"),
+    "start_database": Grant("member", "databases"),
+    "stop_database": Grant("member", "databases"),
+    "delete_database": Grant("admin", "databases"),
+    "rotate_database_password": Grant("admin", "databases"),
+    "database_logs": Grant("member", "databases"),
     "create_task": Grant("member", "tasks"),
     "get_task": Grant("viewer", "tasks"),
     "list_tasks": Grant("viewer", "tasks"),

@@ -6,15 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import anyio.to_thread
 
 from mcp_server.domain.callers import Caller
+from mcp_server.domain.databases import RequestedEngine
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
-from mcp_server.domain.errors import Conflict, Invalid, QuotaExceeded
+from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, QuotaExceeded
+from mcp_server.domain.grants import require
 from mcp_server.domain.locks import Lock, LockScope
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.projects import Project, ProjectType, normalise_name, placed
@@ -27,6 +29,7 @@ from mcp_server.domain.validation import changed, checked
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of, team_of
 from mcp_server.services.calls import Call, Calls
+from mcp_server.services.databases.service import Databases
 from mcp_server.services.pages import every, page_size
 from mcp_server.services.plans import draw_token, gate
 
@@ -61,8 +64,16 @@ class ProjectList(Result):
 class Projects:
     """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team."""
 
-    def __init__(self, calls: Calls, *, roots: Sequence[str] = (), quota: int = 200) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        *,
+        roots: Sequence[str] = (),
+        quota: int = 200,
+        databases: Databases | None = None,
+    ) -> None:
         self._calls = calls
+        self._databases = databases
         self._roots = tuple(roots)
         self._quota = quota
 
@@ -74,18 +85,18 @@ class Projects:
         type: ProjectType = "nextjs",
         description: str = "",
         path: str | None = None,
-        database: str = "none",
+        database: Literal["none"] | RequestedEngine = "none",
     ) -> ProjectView:
         """Make a project. Names are lower case with hyphens, and unique over all teams.
 
         Raises Invalid, Conflict when the name is taken, and QuotaExceeded.
         """
+        databases = self._databases
         if database != "none":
-            raise Invalid(
-                "database: only 'none' is possible on this server, which has no toolset 'databases' yet",
-                next="Use database='none'; databases arrive with the toolset 'databases'.",
-                fields={"database": "none"},
-            )
+            if databases is None:
+                raise Invalid.field("database", "only 'none' on this server")
+            require(call.caller, "create_database")
+            await databases.require_engine(database)
         key = normalise_name(name)
         call.about("projects", key)
         place = await self._place(call.caller, path)
@@ -115,7 +126,27 @@ class Projects:
             )
             return _view(await tx.projects.add(project))
 
-        return await self._calls.write(call, transaction, ProjectView)
+        made = await self._calls.write(call, transaction, ProjectView)
+        if database == "none" or databases is None:
+            return made
+        return await self._with_database(call, made, databases, database)
+
+    async def _with_database(
+        self, call: Call, made: ProjectView, databases: Databases, engine: RequestedEngine
+    ) -> ProjectView:
+        """The project with its database. It stands without one, too: then a notice says why."""
+        params = {"project": made.name, "engine": engine}
+        beside = Call(call.caller, "create_database", params, idempotency_key=call.idempotency_key)
+        try:
+            database = await databases.create(beside, project=made.name, engine=engine)
+        except QuaymasterError as error:
+            said = f"The project is made, its database is not: {error.message}"
+            return made.change(notices=(*made.notices, said, error.next))
+        why = () if database.fallback is None else (f"The database is on SQLite: {database.fallback}",)
+        return made.change(
+            database=f"{database.engine} ({database.state}) {database.address}",
+            notices=(*made.notices, *beside.notices, *why),
+        )
 
     async def get(self, call: Call, *, name: str) -> ProjectView:
         """One project of the caller's team."""
@@ -172,6 +203,11 @@ class Projects:
 
         async def transaction(tx: Transaction) -> PlanResult:
             project = await project_of(tx, call.caller, name, hold=True)
+            if kept := await tx.databases.of_project(key):
+                raise Conflict(
+                    f"the project has a database ({', '.join(one.scope for one in kept)})",
+                    next="delete_database first; it keeps a backup unless told not to.",
+                )
             belongings = await _belongings(tx, key)
             effects = (f"the project '{key}' is deleted", *belongings.effects())
             planned = await gate(

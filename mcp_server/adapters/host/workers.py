@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 FOLDER = "workers"
+LEADER = "leader"
 TOKEN = re.compile(r"w[0-9a-f]{24}")
 
 
@@ -23,6 +24,7 @@ class HomeWorkers:
     def __init__(self, folder: Path, token: str, descriptor: int) -> None:
         self._folder = folder
         self._descriptor = descriptor
+        self._leading: int | None = None
         self.me = token
 
     @classmethod
@@ -45,7 +47,22 @@ class HomeWorkers:
             return False
         return worker == self.me or _locked(self._folder / worker)
 
+    def lead(self) -> bool:
+        """Whether this process leads the home from now on, until `close` or its end; one does at a time."""
+        if self._leading is None:
+            descriptor = os.open(self._folder / LEADER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            self._leading = descriptor
+        return True
+
     def close(self) -> None:
+        if self._leading is not None:
+            os.close(self._leading)
+            self._leading = None
         with contextlib.suppress(OSError):
             (self._folder / self.me).unlink(missing_ok=True)
             os.close(self._descriptor)

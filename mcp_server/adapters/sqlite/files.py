@@ -92,7 +92,9 @@ def _exists(root: str, path: str) -> bool:
 def _check(path: str) -> str | None:
     try:
         # `rw`: a file that is gone is not made again.
-        with contextlib.closing(sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=1)) as found:
+        with contextlib.closing(
+            sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=1)
+        ) as found:
             found.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except (sqlite3.Error, ValueError):
         return "its file cannot be opened as a database" if os.path.lexists(path) else "its file is gone"

@@ -203,9 +203,9 @@ class Creation:
     ) -> Reserved:
         if existing.stage == "deleting":
             raise Conflict("the database of this name is being deleted", next="Try again when it is gone.")
-        if existing.stage == "creating" and existing.home == self._site.home:
-            if not self._workers.alive(existing.worker):
-                raise _Stranded(existing)
+        ours = existing.stage == "creating" and existing.home == self._site.home
+        if ours and not self._workers.alive(existing.worker):
+            raise _Stranded(existing)
         wrong = differs(existing, engine, extensions)
         if wrong is not None:
             raise Conflict(
