@@ -36,6 +36,9 @@ from mcp_server.ports.store import Intent, Reading
 
 T = TypeVar("T")
 TRIES = 3
+WRITERS = 4
+"""Transactions of one process at a time. More would hold rows for longer: each of their steps waits for its turn in
+the event loop. Who waits here holds neither a row nor a connection."""
 _BREATH = 0.01
 _BULK = 60.0
 """Seconds for statements over many rows, on connections of their own."""
@@ -52,6 +55,7 @@ class PostgresPrimary:
         )
         self.migrations = Migrations(self._connections)
         self._wakeups = WakeUps(self._connections)
+        self._writers = asyncio.Semaphore(WRITERS)
 
     # -- transactions
 
@@ -59,7 +63,7 @@ class PostgresPrimary:
         self, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, *, line_id: str, epoch: int
     ) -> tuple[T, Line, int]:
         for tries_left in range(TRIES - 1, -1, -1):
-            async with self._connections.use() as connection:
+            async with self._writers, self._connections.use() as connection:
                 try:
                     value, line, seq = await _transact(connection, fn, intent, line_id, epoch)
                 except asyncpg.PostgresError as error:

@@ -21,6 +21,7 @@ from mcp_server.domain.records import Record
 
 R = TypeVar("R", bound=Record)
 Row: TypeAlias = asyncpg.Record
+_HELD_AT = "held_at"
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class Session:
         return await self.connection.fetch(sql, *arguments)
 
     async def now(self) -> datetime:
-        """Asked once after each hold: between two holds no time needs to pass."""
+        """As of the last hold, which brought it along: between two holds no time needs to pass."""
         if self.time is None or self.changes is None:
             self.time = await self.connection.fetchval("SELECT clock_timestamp()")
         assert self.time is not None  # noqa: S101  # PostgreSQL has a clock
@@ -82,16 +83,22 @@ class Rows(Generic[R]):
         looks again.
 
         The lock is FOR NO KEY UPDATE: it excludes every other writer of the row, but not new children of it.
+        The clock is read outside of the subquery, so after the row is locked.
         """
         self._session.time = None
-        locked = self.select + self.where_key + " FOR NO KEY UPDATE"
+        locked = (
+            f"SELECT held.*, clock_timestamp() AS {_HELD_AT} FROM ({self.select}{self.where_key} FOR NO KEY UPDATE) AS held"
+        )
         row = await self._session.one(locked, key)
         if row is None:
             await self._session.one(
                 "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{self._noun}/{key}"
             )
             row = await self._session.one(locked, key)
-        return None if row is None else self._record(row)
+        if row is None:
+            return None
+        self._session.time = row[_HELD_AT]
+        return self._record(row)
 
     async def add(self, record: R) -> R:
         self._session.must_write()
@@ -154,7 +161,7 @@ class Rows(Generic[R]):
         return self.kind.noun
 
     def _record(self, row: Row) -> R:
-        fields = self._fields(row)
+        fields = {name: value for name, value in self._fields(row).items() if name != _HELD_AT}
         try:
             return self.kind.model_validate(fields)  # type: ignore[return-value]
         except ValidationError as error:
