@@ -27,6 +27,7 @@ from mcp_server.adapters.host.machine import ThisMachine
 from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
+from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectStatements
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.registry.store import RegistryStore
@@ -56,6 +57,7 @@ from mcp_server.services.keys import Keys
 from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
 from mcp_server.services.projects import Projects
+from mcp_server.services.queries import Queries
 from mcp_server.services.signin import SignIn, local_owner
 from mcp_server.services.staged import Staged
 from mcp_server.services.status import Status
@@ -103,6 +105,7 @@ class House:
     conflicts: Conflicts
     sweeper: Sweeper
     databases: Databases
+    queries: Queries
     workers: HomeWorkers
 
 
@@ -274,6 +277,7 @@ def _furnished(
         conflicts=Conflicts(calls),
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
         databases=databases,
+        queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
         workers=place.workers,
     )
 
@@ -371,6 +375,7 @@ def make_server(house: House) -> QuaymasterServer:
     from mcp_server.tools.members import add_member_tools
     from mcp_server.tools.projects import add_project_tools
     from mcp_server.tools.prompts import INSTRUCTIONS, add_prompts
+    from mcp_server.tools.queries import add_query_tools
     from mcp_server.tools.resources import add_resources
     from mcp_server.tools.server import QuaymasterServer
     from mcp_server.tools.system import add_system_tools
@@ -382,6 +387,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_system_tools(catalogue, house.status, house.conflicts, server.door)
     add_project_tools(catalogue, house.projects)
     add_database_tools(catalogue, house.databases)
+    add_query_tools(catalogue, house.queries)
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
     add_team_tools(catalogue, house.teams)

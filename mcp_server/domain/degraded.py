@@ -25,6 +25,8 @@ ACTIONS: dict[str, Degraded] = {
     "delete_database": "refused",
     "rotate_database_password": "journaled",
     "database_logs": "served",
+    "query_database": "journaled",
+    "database_stats": "served",
     "create_task": "journaled",
     "get_task": "served",
     "list_tasks": "served",

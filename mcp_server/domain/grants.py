@@ -35,6 +35,8 @@ GRANTS: dict[str, Grant] = {
     "delete_database": Grant("admin", "databases"),
     "rotate_database_password": Grant("admin", "databases"),
     "database_logs": Grant("member", "databases"),
+    "query_database": Grant("viewer", "databases"),
+    "database_stats": Grant("viewer", "databases"),
     "create_task": Grant("member", "tasks"),
     "get_task": Grant("viewer", "tasks"),
     "list_tasks": Grant("viewer", "tasks"),

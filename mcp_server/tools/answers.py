@@ -91,8 +91,9 @@ def _compact(value: Mapping[str, Any]) -> str:
 
 
 def _without_empty(value: Any) -> Any:
+    """Rows of a database are left as they are: in them, nothing is a value."""
     if isinstance(value, dict):
-        kept = {name: _without_empty(item) for name, item in value.items()}
+        kept = {name: item if name == "rows" else _without_empty(item) for name, item in value.items()}
         return {name: item for name, item in kept.items() if item is not None and item not in ("", {})}
     if isinstance(value, list):
         return [_without_empty(item) for item in value]
