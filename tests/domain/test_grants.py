@@ -15,6 +15,8 @@ LEAST: dict[Role, set[str]] = {
     "viewer": {
         "get_project",
         "list_projects",
+        "get_database",
+        "list_databases",
         "get_task",
         "list_tasks",
         "check_files",
@@ -27,6 +29,10 @@ LEAST: dict[Role, set[str]] = {
     "member": {
         "create_project",
         "update_project",
+        "create_database",
+        "start_database",
+        "stop_database",
+        "database_logs",
         "create_task",
         "update_task",
         "lock_files",
@@ -35,6 +41,8 @@ LEAST: dict[Role, set[str]] = {
     },
     "admin": {
         "delete_project",
+        "delete_database",
+        "rotate_database_password",
         "take_over_locks",
         "update_team",
         "add_member",

@@ -67,7 +67,8 @@ class Desk:
 
 @asynccontextmanager
 async def opened(home: Path, **settings: str) -> AsyncIterator[Desk]:
-    environ = {"QUAYMASTER_HOME": str(home / "home")} | {
+    # No engine: a tool that is tried with any arguments must not fill the tester's.
+    environ = {"QUAYMASTER_HOME": str(home / "home"), "DOCKER_HOST": f"unix://{home}/no-engine.sock"} | {
         f"QUAYMASTER_{k.upper()}": v for k, v in settings.items()
     }
     async with open_app(load(environ, home)) as house:

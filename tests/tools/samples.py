@@ -7,10 +7,21 @@ from typing import Any
 
 from tests.tools.desk import Desk
 
+NEEDS_AN_ENGINE = {"stop_database", "rotate_database_password", "database_logs"}
+"""Refused for SQLite: `tests/databases` calls them on an engine."""
+
 NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
     "get_project": {"name": "shop"},
     "update_project": {"name": "shop", "description": "x"},
     "delete_project": {"name": "shop"},
+    "create_database": {"project": "shop"},
+    "get_database": {"project": "shop"},
+    "list_databases": {"project": "shop"},
+    "start_database": {"project": "shop"},
+    "stop_database": {"project": "shop"},
+    "delete_database": {"project": "shop"},
+    "rotate_database_password": {"project": "shop"},
+    "database_logs": {"project": "shop"},
     "create_task": {"project": "shop", "title": "t"},
     "get_task": {"task_id": "TASK"},
     "list_tasks": {"project": "shop"},
@@ -33,13 +44,20 @@ NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
 
 
 async def cycle(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """A call of every tool but `resolve_conflict`. What a call needs of earlier ones is there when it is
+    """A call of every tool but `resolve_conflict` and those that need an engine. What a call needs of earlier ones is there when it is
     yielded."""
     yield "infrastructure_status", {}
     yield "create_project", {"name": "My Shop", "type": "python", "description": "d", "idempotency_key": "p"}
     yield "get_project", {"name": "my_shop"}
     yield "list_projects", {"limit": 10}
     yield "update_project", {"name": "my-shop", "description": "new"}
+    yield "create_database", {"project": "my-shop", "engine": "sqlite"}
+    yield "get_database", {"project": "my-shop", "reveal": True}
+    yield "list_databases", {}
+    yield "start_database", {"project": "my-shop"}
+    yield "delete_database", {"project": "my-shop"}
+    database = await desk.done("delete_database", {"project": "my-shop"})
+    await desk.done("delete_database", {"project": "my-shop", "plan_token": database["plan_token"]})
     yield "create_task", {"project": "my-shop", "title": "Basket", "affected_files": ["src/a.py"]}
     task = (await desk.done("list_tasks", {"project": "my-shop"}))["tasks"][0]["id"]
     yield "list_tasks", {"project": "my-shop", "status": ["draft"]}

@@ -16,10 +16,11 @@ from tests.tools.desk import opened
 DEFAULT = {
     "infrastructure_status", "create_project", "get_project", "list_projects", "create_task", "update_task",
     "list_tasks", "lock_files", "release_files", "check_files",
+    "create_database", "get_database", "delete_database",
 }  # fmt: skip
-PLANNED = {"delete_project", "delete_team", "take_over_locks", "resolve_conflict"}
+PLANNED = {"delete_project", "delete_database", "delete_team", "take_over_locks", "resolve_conflict"}
 BUDGET = {"default": 3_000, "all": 12_000}
-AIM = {"default": 1_700, "all": 3_500}
+AIM = {"default": 2_200, "all": 5_000}
 """Below the budget, since later tools come on top."""
 
 

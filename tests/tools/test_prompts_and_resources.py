@@ -137,7 +137,7 @@ async def test_a_client_sees_and_calls_only_the_toolsets_it_asked_for(tmp_path, 
         assert names == ["infrastructure_status", "list_conflicts", "resolve_conflict", "query_audit"]
         status = (await client.call_tool("infrastructure_status", {})).structured_content
         assert status["toolsets"] == ["audit", "system"]
-        assert status["hidden_toolsets"] == ["projects", "work", "teams"]
+        assert status["hidden_toolsets"] == ["projects", "databases", "work", "teams"]
         hidden = await client.call_tool("create_project", {"name": "shop"})
         assert hidden.is_error
     async with opened(tmp_path) as desk:

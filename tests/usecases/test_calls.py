@@ -48,7 +48,7 @@ MAKING: dict[str, dict[str, Any]] = {
     "create_key": {"name": "new", "role": "viewer"},
 }
 ALL = {**FOREIGN, **LISTS, **MAKING, "infrastructure_status": {}}
-WORK = {name for name, grant in GRANTS.items() if grant.group in ("tasks", "locks")}
+WORK = {name for name, grant in GRANTS.items() if grant.group in ("tasks", "locks", "databases")}
 
 
 async def _furnish(world: World, team_id: str) -> None:
