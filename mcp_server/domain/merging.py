@@ -9,7 +9,7 @@ Applied to its own outcome it changes nothing more.
 | locks | a release is done, unless the holder was granted the lock anew; a lease that had ended here and was renewed there goes on; a renewal of a lock that is gone is not done; of two overlapping locks the lower fence stays (`overlapped`) |
 | lock_scopes | the higher fence |
 | environments | both are kept, ours as the next version |
-| slots, deployments, databases, database_servers | ours: what this host observed |
+| slots, deployments, databases, database_servers, branches, backups | ours: what this host observed |
 | keys | a revocation wins; the rest by field |
 | plans, idempotency | the first one stays; a used plan stays used |
 | the rest | merged by field; the same field changed twice, or a deletion against a change, is kept for a person to decide |
@@ -232,6 +232,8 @@ _RULES: Mapping[str, Callable[[Record | None, Record | None, Record | None], Dec
     "slots": _ours_stays,
     "databases": _ours_stays,
     "database_servers": _ours_stays,
+    "branches": _ours_stays,
+    "backups": _ours_stays,
     "deployments": _ours_stays,
     "keys": _keys,
     "plans": _plans,

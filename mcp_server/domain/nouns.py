@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mcp_server.domain.backups import Backup, Branch
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.deployments import Deployment
@@ -26,6 +27,8 @@ RECORDS: tuple[type[Record], ...] = (
     PortAllocation,
     DatabaseServer,
     Database,
+    Branch,
+    Backup,
     SlotPair,
     Deployment,
     DomainName,

@@ -23,6 +23,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from mcp_server.domain.audit import AuditFilter, AuditRow
+from mcp_server.domain.backups import Backup, Branch
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.deployments import Deployment
@@ -109,7 +110,9 @@ class Databases(Repository[Database], Protocol):
         """By key."""
         ...
 
-    async def of_team(self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None) -> Page[Database]:
+    async def of_team(
+        self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[Database]:
         """By key."""
         ...
 
@@ -127,6 +130,37 @@ class Ports(Repository[PortAllocation], Protocol):
 
     async def of_host(self, host: str) -> Sequence[PortAllocation]:
         """By port."""
+        ...
+
+
+class Branches(Repository[Branch], Protocol):
+    """Key: `project/environment/name`, `project/all/name` for a branch of one that serves every environment."""
+
+    async def of_project(self, project: str) -> Sequence[Branch]:
+        """By key."""
+        ...
+
+    async def of_home(self, home: str) -> Sequence[Branch]:
+        """By key."""
+        ...
+
+
+class Backups(Repository[Backup], Protocol):
+    """They outlive their project and its team."""
+
+    async def of_team(
+        self,
+        team_id: str,
+        *,
+        project: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        after: str | None = None,
+    ) -> Page[Backup]:
+        """Newest first, then by id. `project` is a name: of a deleted project, too."""
+        ...
+
+    async def of_home(self, home: str) -> Sequence[Backup]:
+        """Oldest first, then by id."""
         ...
 
 

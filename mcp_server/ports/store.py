@@ -10,6 +10,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from mcp_server.domain.audit import AuditRow
 from mcp_server.ports.repositories import (
     Audit,
+    Backups,
+    Branches,
     Conflicts,
     Databases,
     DatabaseServers,
@@ -51,6 +53,10 @@ class Reading(Protocol):
     def database_servers(self) -> DatabaseServers: ...
     @property
     def databases(self) -> Databases: ...
+    @property
+    def branches(self) -> Branches: ...
+    @property
+    def backups(self) -> Backups: ...
     @property
     def slots(self) -> Slots: ...
     @property

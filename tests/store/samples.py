@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mcp_server.domain.audit import AuditRow
+from mcp_server.domain.backups import Backup, Branch, TableSum
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.databases import Access, Database, DatabaseServer, Place, PortAllocation
 from mcp_server.domain.deployments import Deployment, Release, Step
@@ -90,7 +91,12 @@ ACCESS = Access(database="app", role="app", password="v1.k.x", reader="app_reade
 
 
 def database(environment: Any = None, **fields: Any) -> Database:
-    values: dict[str, Any] = {"project": "app", "uid": f"db-{environment}", "project_uid": "uid-app", "team_id": "acme"}
+    values: dict[str, Any] = {
+        "project": "app",
+        "uid": f"db-{environment}",
+        "project_uid": "uid-app",
+        "team_id": "acme",
+    }
     values |= {"home": "h", "host": "m", "host_name": "box", "engine": "postgres", "requested": "auto"}
     values |= {"isolation": "container", "place": PLACE, "created_at": T0, "updated_at": T0}
     return Database(environment=environment, **{**values, **fields})
@@ -104,6 +110,28 @@ def database_server(id: str = "s1", **fields: Any) -> DatabaseServer:
 def port(number: int = 5433, **fields: Any) -> PortAllocation:
     values: dict[str, Any] = {"host": "m", "holder": "db-1", "purpose": "database", "created_at": T0}
     return PortAllocation(port=number, **{**values, **fields})
+
+
+def branch(name: str = "try", **fields: Any) -> Branch:
+    values: dict[str, Any] = {
+        "project": "app",
+        "uid": f"br-{name}",
+        "database_uid": "db-1",
+        "project_uid": "uid-app",
+    }
+    values |= {"team_id": "acme", "home": "h", "host": "m", "host_name": "box", "engine": "postgres"}
+    return Branch(name=name, **{**values, "created_at": T0, "expires_at": at(3600), **fields})
+
+
+def backup(id: str = "b1", **fields: Any) -> Backup:
+    values: dict[str, Any] = {
+        "team_id": "acme",
+        "project": "app",
+        "project_uid": "uid-app",
+        "database_uid": "db-1",
+    }
+    values |= {"home": "h", "host": "m", "host_name": "box", "engine": "postgres", "file": f"{id}.qmbackup"}
+    return Backup(id=id, **{**values, "created_at": T0, **fields})
 
 
 def slots(environment: Any = "staging", **fields: Any) -> SlotPair:
@@ -244,6 +272,22 @@ SAMPLES: dict[str, Sample] = {
         database_server, lambda r: r.change(stage="ready", worker="w", access=ACCESS, extensions=("vector",))
     ),
     "ports": Sample(port, lambda r: r.change(holder="db-2", purpose="standby")),
+    "branches": Sample(
+        branch,
+        lambda r: r.change(stage="ready", worker="w", place=PLACE, access=ACCESS, bytes=2**40, root="/srv"),
+    ),
+    "backups": Sample(
+        backup,
+        lambda r: r.change(
+            stage="kept",
+            bytes=2**40,
+            sha256="0" * 64,
+            extensions=("vector",),
+            tables=(TableSum(name='public."Ü x"', rows=3, hash="ab"),),
+            finished_at=at(2),
+            verified_at=at(3),
+        ),
+    ),
     "slots": Sample(
         slots,
         lambda r: r.change(
@@ -263,7 +307,9 @@ SAMPLES: dict[str, Sample] = {
             host="m",
             host_name="box",
             previous="d0",
-            switch=Switch(id="s1", kind="promote", slot="green", from_slot="blue", deployment="d1", by="ann", at=at(3)),
+            switch=Switch(
+                id="s1", kind="promote", slot="green", from_slot="blue", deployment="d1", by="ann", at=at(3)
+            ),
         ),
     ),
     "deployments": Sample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from mcp_server.adapters.postgres.audit import AuditRows
+from mcp_server.adapters.postgres.backups import BackupRows, BranchRows
 from mcp_server.adapters.postgres.conflicts import ConflictRows
 from mcp_server.adapters.postgres.databases import DatabaseRows, DatabaseServerRows, PortRows
 from mcp_server.adapters.postgres.deployments import DeploymentRows
@@ -65,6 +66,14 @@ class PostgresReading:
     @property
     def databases(self) -> DatabaseRows:
         return DatabaseRows(self._session)
+
+    @property
+    def branches(self) -> BranchRows:
+        return BranchRows(self._session)
+
+    @property
+    def backups(self) -> BackupRows:
+        return BackupRows(self._session)
 
     @property
     def slots(self) -> SlotRows:

@@ -107,6 +107,11 @@ SERVERS_OF_HOME = _by_text("database_servers", lambda r: r.home, "id")
 DATABASES_OF_PROJECT = _by_text("databases", lambda r: r.project, "key")
 DATABASES_OF_HOME = _by_text("databases", lambda r: r.home, "key")
 DATABASES_OF_TEAM = _by_text("databases", lambda r: r.team_id, "key")
+BRANCHES_OF_PROJECT = _by_text("branches", lambda r: r.project, "key")
+BRANCHES_OF_HOME = _by_text("branches", lambda r: r.home, "key")
+BACKUPS_OF_TEAM = _by_time("backups", lambda r: r.team_id, "created_at", newest=True)
+BACKUPS_OF_PROJECT = _by_time("backups", lambda r: (r.team_id, r.project), "created_at", newest=True)
+BACKUPS_OF_HOME = _by_time("backups", lambda r: r.home, "created_at", newest=False)
 SLOTS_OF_PROJECT = _by_text("slots", lambda r: r.project, "environment")
 SLOTS_OF_HOME = _by_text("slots", lambda r: r.home, "key")
 DEPLOYMENTS_OF_PROJECT = _by_time("deployments", lambda r: r.project, "created_at", newest=True)
@@ -144,6 +149,11 @@ LISTINGS: tuple[Listing, ...] = (
     DATABASES_OF_PROJECT,
     DATABASES_OF_HOME,
     DATABASES_OF_TEAM,
+    BRANCHES_OF_PROJECT,
+    BRANCHES_OF_HOME,
+    BACKUPS_OF_TEAM,
+    BACKUPS_OF_PROJECT,
+    BACKUPS_OF_HOME,
     SLOTS_OF_PROJECT,
     SLOTS_OF_HOME,
     DEPLOYMENTS_OF_PROJECT,
@@ -188,6 +198,7 @@ PARENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "keys": (("teams", "team_id"),),
     "projects": (("teams", "team_id"),),
     "databases": (("teams", "team_id"), ("projects", "project")),
+    "branches": (("projects", "project"),),
     "slots": (("projects", "project"),),
     "deployments": (("projects", "project"),),
     "domains": (("projects", "project"),),

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar, cast
 from mcp_server.adapters.registry import indexes
 from mcp_server.adapters.registry.indexes import PARENTS, UNIQUES_OF, Listing, Order
 from mcp_server.adapters.registry.overlay import View
+from mcp_server.domain.backups import Backup, Branch
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.deployments import Deployment
@@ -181,6 +182,35 @@ class RegistryDatabases(Kept[Database]):
         return self._view.count(indexes.DATABASES_OF_TEAM, team_id)
 
 
+class RegistryBranches(Kept[Branch]):
+    kind = Branch
+
+    async def of_project(self, project: str) -> Sequence[Branch]:
+        return list(self._records(indexes.BRANCHES_OF_PROJECT, project))
+
+    async def of_home(self, home: str) -> Sequence[Branch]:
+        return list(self._records(indexes.BRANCHES_OF_HOME, home))
+
+
+class RegistryBackups(Kept[Backup]):
+    kind = Backup
+
+    async def of_team(
+        self,
+        team_id: str,
+        *,
+        project: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        after: str | None = None,
+    ) -> Page[Backup]:
+        if project is None:
+            return self._page(indexes.BACKUPS_OF_TEAM, team_id, limit, after)
+        return self._page(indexes.BACKUPS_OF_PROJECT, (team_id, project), limit, after)
+
+    async def of_home(self, home: str) -> Sequence[Backup]:
+        return list(self._records(indexes.BACKUPS_OF_HOME, home))
+
+
 class RegistrySlots(Kept[SlotPair]):
     kind = SlotPair
 
@@ -338,6 +368,8 @@ BY_NOUN: dict[str, type[Kept[Record]]] = {
         RegistryPorts,
         RegistryDatabaseServers,
         RegistryDatabases,
+        RegistryBranches,
+        RegistryBackups,
         RegistrySlots,
         RegistryDeployments,
         RegistryDomains,

@@ -62,6 +62,14 @@ class RegistryReading:
         return kept.RegistryDatabases(self._view)
 
     @property
+    def branches(self) -> kept.RegistryBranches:
+        return kept.RegistryBranches(self._view)
+
+    @property
+    def backups(self) -> kept.RegistryBackups:
+        return kept.RegistryBackups(self._view)
+
+    @property
     def slots(self) -> kept.RegistrySlots:
         return kept.RegistrySlots(self._view)
 
