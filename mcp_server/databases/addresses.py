@@ -14,8 +14,9 @@ _VARIABLE = re.compile(r"RDS_([A-Z0-9][A-Z0-9_]*)_URL")
 
 
 def variable_of(name: str) -> str:
-    """`user` -> `RDS_USER_URL`; what is no letter or digit becomes `_`."""
-    return f"RDS_{re.sub(r'[^A-Z0-9]', '_', name.upper())}_URL"
+    """`userDb`, `user-db` and `user_db` -> `RDS_USER_DB_URL`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return f"RDS_{re.sub(r'[^A-Z0-9]', '_', words.upper())}_URL"
 
 
 def urls_from(environ: Mapping[str, str], names: Iterable[str] | None = None) -> dict[str, str]:
