@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from mcp_server import config, logs
 from mcp_server.config import Settings
@@ -22,6 +22,9 @@ from mcp_server.services.keys import Keys
 from mcp_server.services.signin import SignIn, local_owner
 from mcp_server.services.staged import Staged
 from mcp_server.services.status import Status
+
+if TYPE_CHECKING:
+    from mcp_server.services.schemas.databases import Databases
 
 OK, FAILED, USAGE, REFUSED = 0, 1, 2, 4
 """Exit codes of every command."""
@@ -102,6 +105,10 @@ class Root(Protocol):
     def registry_export(self, settings: Settings, /) -> dict[str, Any]: ...
 
     async def registry_import(self, settings: Settings, /) -> dict[str, int]: ...
+
+    def code_databases(
+        self, root: Path, environ: Mapping[str, str] | None, environment: str, /
+    ) -> Databases: ...
 
     def version(self) -> str: ...
 

@@ -1,0 +1,1 @@
+"""Folders of SQL on the disk, and the live databases that they describe."""

@@ -1,0 +1,181 @@
+"""The databases of a code base on the disk: `db/NAME/` with schema, migrations and seed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from mcp_server.domain.errors import Conflict, Invalid
+from mcp_server.domain.schemas.folders import (
+    FOLDER,
+    Folder,
+    FolderSettings,
+    Migration,
+    require_distinct,
+    require_name,
+    require_versions,
+)
+from mcp_server.domain.schemas.statements import Engine
+
+MARKS = ("schema.sql", "migrations", "seed.sql", "seed.py", "database.toml", "alembic.ini")
+DOTENV = {"development": ".env.dev", "production": ".env.prod", "test": ".env.test"}
+BOM = "\ufeff"
+
+
+class DiskFolders:
+    """`environ` None reads addresses from the dotenv files only."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str] | None) -> None:
+        self.root = root
+        self._environ = environ or {}
+
+    def all(self) -> tuple[Folder, ...]:
+        base = self.root / "db"
+        if not base.is_dir():
+            return ()
+        paths = [each for each in sorted(base.iterdir()) if not each.name.startswith((".", "_"))]
+        folders = tuple(_folder(each) for each in paths if _is_database(each))
+        require_distinct(folders)
+        return folders
+
+    def migrations(self, folder: Folder) -> tuple[Migration, ...]:
+        base = folder.path / "migrations"
+        if not base.is_dir():
+            return ()
+        found = [
+            self._migration(each)
+            for each in sorted(base.iterdir())
+            if each.is_dir() and not each.name.startswith((".", "_"))
+        ]
+        return require_versions(found, f"{folder.name}/migrations")
+
+    def schema(self, folder: Folder) -> str | None:
+        path = folder.path / "schema.sql"
+        return self.read(path) if path.exists() else None
+
+    def seed(self, folder: Folder) -> Path | None:
+        found = [folder.path / name for name in ("seed.sql", "seed.py") if (folder.path / name).exists()]
+        if len(found) > 1:
+            raise Invalid(f"{folder.name}: there are both seed.sql and seed.py", next="Keep one of them.")
+        return found[0] if found else None
+
+    def read(self, path: Path) -> str:
+        where = self._named(path)
+        try:
+            text = path.read_bytes().decode("utf-8").removeprefix(BOM)
+        except FileNotFoundError:
+            raise Invalid(f"there is no {where}") from None
+        except UnicodeDecodeError as error:
+            raise Invalid(f"{where} is not UTF-8 (byte {error.start})") from error
+        if "\x00" in text:
+            raise Invalid(f"{where} holds NUL, which no SQL text can")
+        return text.replace("\r\n", "\n")
+
+    def make(self, name: str, engine: Engine) -> Folder:
+        path = self.root / "db" / require_name(name)
+        if path.exists():
+            raise Conflict(f"there is a db/{name} already")
+        require_distinct([*self.all(), Folder(name, path, FolderSettings(engine=engine))])
+        (path / "migrations").mkdir(parents=True)
+        (path / "database.toml").write_text(f'engine = "{engine}"\n', encoding="utf-8")
+        (path / "schema.sql").write_text("", encoding="utf-8")
+        return _folder(path)
+
+    def write_schema(self, folder: Folder, text: str) -> Path:
+        path = folder.path / "schema.sql"
+        _replace(path, text)
+        return path
+
+    def write_migration(self, folder: Folder, version: str, name: str, up: str, down: str) -> Path:
+        if not FOLDER.fullmatch(f"{version}_{name}"):
+            raise Invalid.field("name", "letters, digits, hyphens and underscores; 100 characters at most")
+        path = folder.path / "migrations" / f"{version}_{name}"
+        if path.exists():
+            raise Conflict(f"there is a migration {path.name} already")
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as aside:
+            whole = Path(aside) / path.name
+            whole.mkdir()
+            (whole / "up.sql").write_text(up, encoding="utf-8")
+            (whole / "down.sql").write_text(down, encoding="utf-8")
+            whole.rename(path)
+        return path
+
+    def state(self, *parts: str) -> Path:
+        base = self.root / ".quaymaster"
+        base.mkdir(mode=0o700, exist_ok=True)
+        ignored = base / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n", encoding="utf-8")
+        path = base.joinpath(*parts)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def url(self, folder: Folder, environment: str, purpose: str = "") -> str | None:
+        variable = folder.variable
+        if purpose:
+            variable = f"{variable.removesuffix('_URL')}_{purpose}_URL"
+        values: dict[str, str | None] = {}
+        for name in (".env", DOTENV.get(environment, f".env.{environment}")):
+            path = self.root / name
+            if path.is_file():
+                values |= dotenv_values(path, interpolate=False)
+        return self._environ.get(variable) or values.get(variable) or None
+
+    def _migration(self, path: Path) -> Migration:
+        named = FOLDER.fullmatch(path.name)
+        if named is None:
+            raise Invalid(
+                f"{self._named(path)} is not named VERSION_NAME, as 20261121093000_add_users is",
+                next="Rename the folder, or begin its name with '_' to leave it out.",
+            )
+        down = path / "down.sql"
+        return Migration(
+            version=named["version"],
+            name=named["name"],
+            up=self.read(path / "up.sql"),
+            down=self.read(down) if down.exists() else None,
+            folder=self._named(path),
+        )
+
+    def _named(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else path.name
+
+
+def _is_database(path: Path) -> bool:
+    return path.is_dir() and any((path / mark).exists() for mark in MARKS)
+
+
+def _folder(path: Path) -> Folder:
+    settings = FolderSettings()
+    described = path / "database.toml"
+    if described.exists():
+        try:
+            settings = FolderSettings.model_validate(tomllib.loads(described.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Invalid(f"db/{path.name}/database.toml does not parse: {error}") from error
+        except ValidationError as error:
+            where = "; ".join(
+                f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
+            )
+            raise Invalid(f"db/{path.name}/database.toml: {where}") from error
+    alembic = path if (path / "alembic.ini").exists() else None
+    return Folder(require_name(path.name), path, settings, alembic)
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(aside).chmod(0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,193 @@
+"""`db`: the databases of one code base, each a folder below `db/`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 drift or pending, 4 refused. With `-a` every database is tried, and the
+worst code is returned (1 is worse than 2, 4, 3).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from mcp_server.cli.context import FAILED, OK, REFUSED, USAGE, Context
+from mcp_server.cli.db_words import COMMANDS, language, say
+from mcp_server.cli.parsing import Commands
+from mcp_server.domain.errors import Corrupt, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
+
+if TYPE_CHECKING:
+    from mcp_server.cli.db_terminal import Terminal
+    from mcp_server.domain.schemas.folders import Folder
+    from mcp_server.services.schemas.databases import Databases
+
+PENDING = 3
+WORST = (OK, PENDING, REFUSED, USAGE, FAILED)
+MIGRATE_TYPES = ("dev", "deploy", "reset", "status", "diff", "resolve")
+Answer = tuple[int, Any]
+
+
+def add(commands: Commands) -> None:
+    lang = language()
+    top = commands.add_parser("db", help=say("db", lang), description=say("db", lang), allow_abbrev=False)
+    group = top.add_subparsers(title=say("commands", lang), metavar="COMMAND", required=True)
+    parsers = {
+        name: group.add_parser(name, help=say(name, lang), description=say(name, lang), allow_abbrev=False)
+        for name in COMMANDS
+    }
+    for name, parser in parsers.items():
+        parser.set_defaults(run=run_db, db=name)
+        _add_arguments(name, parser, lang)
+    parsers["help"].set_defaults(run=lambda chosen, context: run_help(chosen, context))
+    parsers["completion"].set_defaults(run=lambda chosen, context: run_completion(chosen, context, parsers))
+
+
+def _add_arguments(name: str, parser: argparse.ArgumentParser, lang: str) -> None:
+    if name == "help":
+        parser.add_argument("-l", "--lang", choices=("en", "ko"), default=lang)
+        parser.add_argument("-c", "--command", choices=tuple(COMMANDS))
+        return
+    if name == "completion":
+        parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+        return
+    parser.add_argument("--json", action="store_true", help=say("--json", lang))
+    parser.add_argument("--env", help=say("--env", lang))
+    parser.add_argument("--root", help=say("--root", lang))
+    if name == "new":
+        parser.add_argument("name", help=say("new.name", lang))
+        parser.add_argument("--engine", choices=("postgres", "sqlite"), default="postgres")
+    if name in ("new", "list", "debug", "version"):
+        return
+    parser.add_argument("-d", "--database", action="append", default=[], help=say("-d", lang))
+    parser.add_argument("-a", "--all", action="store_true", help=say("-a", lang))
+    if name == "migrate":
+        _add_migrate(parser, lang)
+    if name == "rollback":
+        parser.add_argument("-t", "--target", help=say("--target", lang))
+        parser.add_argument("-l", "--list", action="store_true", help=say("--list", lang))
+    if name == "push":
+        parser.add_argument("--accept-data-loss", action="store_true", help=say("--accept-data-loss", lang))
+    if name == "execute":
+        parser.add_argument("-q", "--query", help=say("--query", lang))
+        parser.add_argument("-f", "--file", help=say("--file", lang))
+        parser.add_argument("--write", action="store_true", help=say("--write", lang))
+        parser.add_argument("--limit", type=int, default=1000, help=say("--limit", lang))
+    if name in ("pull", "push", "rollback", "migrate"):
+        parser.add_argument("--plan", action="store_true", help=say("--plan", lang))
+        parser.add_argument("--token", help=say("--token", lang))
+    if name in ("push", "rollback", "migrate"):
+        parser.add_argument("--no-backup", action="store_true", help=say("--no-backup", lang))
+
+
+def _add_migrate(parser: argparse.ArgumentParser, lang: str) -> None:
+    parser.add_argument("-t", "--type", choices=MIGRATE_TYPES, default="status", help=say("--type", lang))
+    parser.add_argument("-n", "--name", help=say("--name", lang))
+    parser.add_argument("--empty", action="store_true", help=say("--empty", lang))
+    parser.add_argument("--create-only", action="store_true", help=say("--create-only", lang))
+    parser.add_argument("--rehearse", action="store_true", help=say("--rehearse", lang))
+    parser.add_argument("--no-countdown", action="store_true", help=say("--no-countdown", lang))
+    parser.add_argument("--allow-missing", action="store_true", help=say("--allow-missing", lang))
+    parser.add_argument("--allow-out-of-order", action="store_true", help=say("--allow-out-of-order", lang))
+    decided = parser.add_mutually_exclusive_group()
+    decided.add_argument("--applied", metavar="VERSION", help=say("--applied", lang))
+    decided.add_argument("--rolled-back", metavar="VERSION", help=say("--rolled-back", lang))
+    decided.add_argument("--continue-at", nargs=2, metavar=("N", "VERSION"), help=say("--continue-at", lang))
+
+
+async def run_db(chosen: argparse.Namespace, context: Context) -> int:
+    from mcp_server.cli.db_terminal import Terminal
+
+    terminal = Terminal(context, as_json=chosen.json)
+    root = context.cwd / chosen.root if chosen.root else context.cwd
+    environment = chosen.env or context.environ.get("QUAYMASTER_ENV") or "development"
+    databases = context.root.code_databases(root, context.environ, environment)
+    if chosen.db in ("new", "list", "debug", "version"):
+        return await _alone(chosen, databases, terminal, context)
+    from mcp_server.cli import db_commands
+
+    command = db_commands.TABLE[chosen.db]
+    answers = []
+    for folder in databases.chosen(chosen.database, everything=chosen.all):
+        code, value = await _tried(command, folder, chosen, databases, terminal)
+        answers.append({"database": folder.name, "code": code, **value})
+    if chosen.json:
+        context.print_json({"databases": answers})
+    codes: list[int] = [each["code"] for each in answers]
+    return max(codes, key=WORST.index)
+
+
+async def _tried(
+    command: Callable[[Databases, Folder, argparse.Namespace, Terminal], Awaitable[Answer]],
+    folder: Folder,
+    chosen: argparse.Namespace,
+    databases: Databases,
+    terminal: Terminal,
+) -> tuple[int, dict[str, Any]]:
+    try:
+        code, value = await command(databases, folder, chosen, terminal)
+    except QuaymasterError as error:
+        terminal.fail(folder.name, error)
+        return code_of(error), {"error": error.payload()}
+    return code, {"result": value}
+
+
+def code_of(error: QuaymasterError) -> int:
+    """What a command on a schema ends with."""
+    from mcp_server.domain.schemas.failures import Drift, HalfApplied, StatementFailed
+
+    if isinstance(error, (Drift, HalfApplied)):
+        return PENDING
+    if isinstance(error, Invalid):
+        return USAGE
+    return FAILED if isinstance(error, (StatementFailed, Unavailable, OutcomeUnknown, Corrupt)) else REFUSED
+
+
+async def _alone(
+    chosen: argparse.Namespace, databases: Databases, terminal: Terminal, context: Context
+) -> int:
+    from mcp_server.cli import db_commands
+
+    try:
+        value = db_commands.ALONE[chosen.db](databases, chosen, terminal, context)
+    except QuaymasterError as error:
+        terminal.fail("db", error)
+        if chosen.json:
+            context.print_json({"error": error.payload()})
+        return code_of(error)
+    if chosen.json:
+        context.print_json(value)
+    return OK
+
+
+def run_help(chosen: argparse.Namespace, context: Context) -> int:
+    names = [chosen.command] if chosen.command else list(COMMANDS)
+    width = max(len(name) for name in names)
+    if not chosen.command:
+        context.print(say("db", chosen.lang))
+        context.print("")
+    for name in names:
+        context.print(f"  quaymaster db {name.ljust(width)}  {say(name, chosen.lang)}")
+    if chosen.command:
+        fresh = argparse.ArgumentParser(
+            prog=f"quaymaster db {chosen.command}", add_help=False, allow_abbrev=False
+        )
+        _add_arguments(chosen.command, fresh, chosen.lang)
+        context.print("")
+        context.print(fresh.format_help().rstrip())
+    else:
+        context.print("")
+        context.print(say("codes", chosen.lang))
+    return OK
+
+
+def run_completion(
+    chosen: argparse.Namespace, context: Context, parsers: dict[str, argparse.ArgumentParser]
+) -> int:
+    from mcp_server.cli.db_completion import script
+
+    context.print(script(chosen.shell, {name: _options(parser) for name, parser in parsers.items()}))
+    return OK
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    actions = parser._actions
+    return [option for action in actions for option in action.option_strings if option.startswith("--")]

@@ -1,0 +1,188 @@
+"""Live databases whose schema is looked after, and the folders that say how they should be.
+
+Every method raises StatementFailed for a statement that the database refuses, and Unavailable when the database
+cannot be reached. No error holds an address or a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mcp_server.domain.schemas.catalogs import Catalog
+from mcp_server.domain.schemas.folders import Folder, Migration
+from mcp_server.domain.schemas.migrations import Applied
+from mcp_server.domain.schemas.statements import Engine, Statement
+
+
+class Limits(NamedTuple):
+    """In seconds; a `statement_timeout` of 0 is none."""
+
+    lock_timeout: float = 5.0
+    statement_timeout: float = 60.0
+
+
+class Ledger(NamedTuple):
+    """What a transaction writes into the ledger: a row, or the end of one."""
+
+    put: Applied | None = None
+    drop: str | None = None
+
+
+class Rows(NamedTuple):
+    """`command` is what the database said when there are no columns. `more` rows were left out."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    command: str
+    more: bool = False
+
+
+class Footprint(NamedTuple):
+    """What one transaction did. `locks` are `table: mode`; `touched` are rows by table."""
+
+    locks: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+    touched: Mapping[str, int] = {}
+
+
+class Session(Protocol):
+    """One direct connection, for one task at a time."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def lock(self, owner: str, wait: float) -> AbstractAsyncContextManager[None]:
+        """Be the only runner on this database, and make the ledger where there is none.
+
+        Raises Locked, naming the owner and since when, after `wait` seconds. The lock ends with the process
+        that holds it, however that ends. Nothing below that writes checks that it is still held.
+        """
+        ...
+
+    async def ledger(self) -> tuple[Applied, ...]:
+        """Rows in order of their versions; none where there is no ledger."""
+        ...
+
+    async def transaction(
+        self, statements: Sequence[Statement], ledger: Ledger | None, *, where: str = "", watch: bool = False
+    ) -> Footprint:
+        """Run all statements and the change of the ledger in one transaction, or none of them."""
+        ...
+
+    async def alone(self, statement: Statement, row: Applied, *, where: str = "") -> None:
+        """Run one statement of a migration without transaction; `row.done` counts those before it.
+
+        What may run in a transaction does, together with the ledger's count. Of the others the ledger says
+        before that they were begun.
+        """
+        ...
+
+    async def outcome(self, statement: Statement) -> bool | None:
+        """Whether a statement that was begun has taken effect; None where that cannot be told. What is left
+        of one that failed (an invalid index) is removed."""
+        ...
+
+    async def write(self, ledger: Ledger) -> None:
+        """Change the ledger alone."""
+        ...
+
+    async def catalog(self) -> Catalog:
+        """Everything in the database that is not the engine's, an extension's or the ledger's."""
+        ...
+
+    async def query(self, statement: Statement, *, write: bool, limit: int) -> Rows:
+        """Run one statement; without `write` in a read-only transaction."""
+        ...
+
+    async def erase(self) -> None:
+        """Drop everything that `catalog` shows, and the ledger's rows, in one transaction."""
+        ...
+
+
+class Backup(NamedTuple):
+    """A file that was restored elsewhere and compared: `tables` with their rows."""
+
+    path: Path
+    bytes: int
+    tables: Mapping[str, int]
+
+
+class Engines(Protocol):
+    """The way to live databases, by their addresses. An address is `postgresql://...`, `sqlite:///PATH` or
+    `file:PATH`."""
+
+    def engine_of(self, url: str) -> Engine: ...
+
+    def place_of(self, url: str) -> str:
+        """Host, port and database, or the file: never a password."""
+        ...
+
+    def open(self, url: str, limits: Limits) -> AbstractAsyncContextManager[Session]: ...
+
+    def scratch(self, url: str, shadow_url: str | None) -> AbstractAsyncContextManager[str]:
+        """The address of an empty database of the same engine, dropped at the end. `shadow_url` names a
+        PostgreSQL role that may create databases, where that of `url` may not."""
+        ...
+
+    async def clone(self, url: str, into: str) -> None:
+        """Copy schema and data into an empty database, while others go on working."""
+        ...
+
+    async def backup(self, url: str, path: Path) -> None:
+        """Write a consistent copy to a new file that only its owner reads."""
+        ...
+
+    async def restore(self, path: Path, into: str) -> None:
+        """Fill an empty database from such a file. Raises Corrupt for a file that is none."""
+        ...
+
+    async def fingerprints(self, url: str) -> Mapping[str, tuple[int, str]]:
+        """Of each table the number of rows and a digest of them, in any order."""
+        ...
+
+    async def schema_text(self, url: str) -> str:
+        """The schema as SQL that makes it again in an empty database."""
+        ...
+
+
+class Folders(Protocol):
+    """The databases below one root."""
+
+    @property
+    def root(self) -> Path: ...
+
+    def all(self) -> tuple[Folder, ...]:
+        """By name. Raises Invalid for collisions and for settings that do not parse."""
+        ...
+
+    def migrations(self, folder: Folder) -> tuple[Migration, ...]:
+        """In order. Raises Invalid, with the file's name, for what is not UTF-8 or holds NUL, for a folder
+        that is not named VERSION_NAME, and for one without up.sql."""
+        ...
+
+    def schema(self, folder: Folder) -> str | None: ...
+
+    def seed(self, folder: Folder) -> Path | None: ...
+
+    def read(self, path: Path) -> str: ...
+
+    def make(self, name: str, engine: Engine) -> Folder:
+        """A new folder with an empty schema.sql. Raises Conflict where there is one, Invalid for its name or a
+        variable that another database uses."""
+        ...
+
+    def write_schema(self, folder: Folder, text: str) -> Path: ...
+
+    def write_migration(self, folder: Folder, version: str, name: str, up: str, down: str) -> Path: ...
+
+    def state(self, *parts: str) -> Path:
+        """A path below the folder for backups and plans, which is made, private and ignored by git."""
+        ...
+
+    def url(self, folder: Folder, environment: str, purpose: str = "") -> str | None:
+        """From the environment, `.env.dev` or `.env.prod`, then `.env`. `purpose` DIRECT or SHADOW asks for
+        RDS_NAME_DIRECT_URL or RDS_NAME_SHADOW_URL."""
+        ...

@@ -1,0 +1,606 @@
+"""The use cases of `quaymaster db`, over the databases of one code base.
+
+Every one takes one database. What is dangerous is first planned and then, with somebody's consent, done: the plan is
+made again under the lock, and anything that moved in between refuses it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_server.domain.errors import Invalid, NotFound, PlanStale
+from mcp_server.domain.records import Value
+from mcp_server.domain.schemas.catalogs import Catalog, differences
+from mcp_server.domain.schemas.changes import Changes, changes
+from mcp_server.domain.schemas.danger import Action, Danger, digest_of
+from mcp_server.domain.schemas.failures import Drift, Refused
+from mcp_server.domain.schemas.folders import Folder, Migration
+from mcp_server.domain.schemas.lint import Finding, lint
+from mcp_server.domain.schemas.migrations import Examination, to_revert
+from mcp_server.domain.schemas.statements import Engine, Statement, split
+from mcp_server.ports.schemas import Backup, Engines, Folders, Footprint, Limits, Rows, Session
+from mcp_server.services.schemas import migrating, tokens
+from mcp_server.services.schemas.saving import save
+
+UNLIMITED = Limits(lock_timeout=30.0, statement_timeout=0)
+Environment = str
+Event = Callable[[str], None]
+
+
+class Listed(Value):
+    name: str
+    engine: str | None
+    variable: str
+    place: str | None
+    migrations: int
+    has_schema: bool
+    has_seed: bool
+    alembic: bool
+
+
+class Status(Value):
+    """Labels of migrations. `drift` is said where the caller asked for it: how `schema.sql` and the database differ."""
+
+    name: str
+    place: str
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    edited: tuple[str, ...]
+    missing: tuple[str, ...]
+    out_of_order: tuple[str, ...]
+    half: tuple[str, ...]
+    lint: tuple[str, ...] = ()
+    drift: tuple[str, ...] | None = None
+
+    @property
+    def sound(self) -> bool:
+        return not (self.edited or self.missing or self.out_of_order or self.half)
+
+
+class Rehearsed(Value):
+    """One migration as it went on a clone."""
+
+    migration: str
+    seconds: float
+    locks: tuple[str, ...]
+    rewritten: tuple[str, ...]
+    touched: dict[str, int]
+    findings: tuple[str, ...]
+
+
+class Difference(Value):
+    """`up` turns the database into what schema.sql says, `down` back. `unexpressed` must be done by hand."""
+
+    up: str
+    down: str
+    losses: tuple[str, ...]
+    losses_down: tuple[str, ...]
+    unexpressed: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.up or self.unexpressed)
+
+
+class Databases:
+    """`owner` is written into the ledger and the lock. `shadow` schemas are made beside the database itself."""
+
+    def __init__(self, folders: Folders, engines: Engines, environment: Environment, owner: str) -> None:
+        self.folders = folders
+        self.environment = environment
+        self._engines = engines
+        self._owner = owner
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def chosen(self, names: Sequence[str], *, everything: bool = False) -> tuple[Folder, ...]:
+        """Raises Invalid when none is named, NotFound for a name that is no folder."""
+        found = {each.name: each for each in self.folders.all()}
+        if everything:
+            if not found:
+                raise NotFound("there is no database below db/", next="'quaymaster db new NAME' makes one.")
+            return tuple(found.values())
+        if not names:
+            raise Invalid("name a database", next="Pass -d NAME, or -a for all of them.")
+        for name in names:
+            if name not in found:
+                known = ", ".join(found) or "none"
+                raise NotFound(f"there is no database '{name[:100]}' below db/", next=f"There are: {known}.")
+        return tuple(found[name] for name in dict.fromkeys(names))
+
+    def list(self) -> tuple[Listed, ...]:
+        return tuple(self._listed(each) for each in self.folders.all())
+
+    async def status(self, folder: Folder) -> Status:
+        files = self.folders.migrations(folder)
+        async with self._session(folder) as session:
+            found = await migrating.look(session, files)
+            findings = self.findings(found.pending, session.engine)
+        return self._status(folder, found, findings)
+
+    def findings(self, migrations: Sequence[Migration], engine: Engine) -> tuple[str, ...]:
+        return tuple(text for each in migrations for text in _findings(each, engine))
+
+    def lint_all(self, folder: Folder) -> tuple[str, ...]:
+        return self.findings(self.folders.migrations(folder), self.engine(folder))
+
+    async def difference(self, folder: Folder) -> Difference:
+        """Between the database and schema.sql, tried on shadow databases in both directions."""
+        async with self._session(folder) as session:
+            live = await session.catalog()
+        goal = await self._goal(folder)
+        return await self._difference(folder, live, goal)
+
+    async def validate(self, folder: Folder) -> tuple[str, ...]:
+        """Problems, each in one sentence: files that cannot run, and migrations that do not lead to schema.sql.
+        The database itself is not read; a shadow is made beside it."""
+        files = self.folders.migrations(folder)
+        engine = self.engine(folder)
+        migrating.check_files(files, engine)
+        text = self.folders.schema(folder)
+        problems = [f"{each.label} has no down.sql" for each in files if each.down is None]
+        if text is None and not files:
+            return (f"{folder.name} has neither schema.sql nor migrations",)
+        goal = await self._goal(folder) if text is not None else None
+        if files:
+            async with self._shadow(folder) as shadow:
+                await self._replay(shadow, files)
+                if goal is not None:
+                    reached = await shadow.catalog()
+                    problems += [f"migrations and schema.sql: {each}" for each in differences(reached, goal)]
+        return tuple(problems)
+
+    def new(self, name: str, engine: Engine) -> tuple[Path, str]:
+        """The folder of a new database, and the variable of its address. Raises Conflict for one that exists."""
+        folder = self.folders.make(name, engine)
+        return folder.path, folder.variable
+
+    # -- migrations -------------------------------------------------------------------------------
+
+    async def deploy(
+        self,
+        folder: Folder,
+        *,
+        tell: Event,
+        allow_missing: bool = False,
+        allow_out_of_order: bool = False,
+    ) -> tuple[str, ...]:
+        """Apply what is pending; the labels of what was."""
+        files = self.folders.migrations(folder)
+
+        async def each(migration: Migration, footprint: Footprint) -> None:
+            tell(migration.label)
+
+        async with self._locked(folder) as session:
+            done = await migrating.run_up(
+                session,
+                files,
+                self._owner,
+                tell=each,
+                allow_missing=allow_missing,
+                allow_out_of_order=allow_out_of_order,
+            )
+        return tuple(each.label for each in done)
+
+    async def write_migration(self, folder: Folder, name: str) -> tuple[Path, Difference]:
+        """The folder of a new migration from the database to schema.sql; rehearsed in both directions. Pending
+        migrations count as applied. Raises Refused when there is nothing to do."""
+        files = self.folders.migrations(folder)
+        goal = await self._goal(folder)
+        async with self._shadow(folder) as shadow:
+            await self._replay(shadow, files)
+            start = await shadow.catalog()
+        found = await self._difference(folder, start, goal)
+        if not found.up:
+            raise Refused(
+                f"{folder.name}: migrations already lead to schema.sql",
+                next="Change schema.sql first, or pass --empty for a migration to write by hand.",
+            )
+        path = self.folders.write_migration(folder, self._version(files), name, found.up, found.down)
+        return path, found
+
+    def write_empty(self, folder: Folder, name: str) -> Path:
+        files = self.folders.migrations(folder)
+        return self.folders.write_migration(folder, self._version(files), name, "", "")
+
+    async def resolve(self, folder: Folder, version: str, decision: str, done: int) -> str:
+        files = self.folders.migrations(folder)
+        async with self._locked(folder) as session:
+            return await migrating.resolve(session, files, version, decision, self._owner, done)
+
+    async def rehearse(self, folder: Folder) -> tuple[tuple[Rehearsed, ...], tuple[str, ...]]:
+        """What pending migrations do to a clone with all its data, and how the clone then differs from schema.sql."""
+        files = self.folders.migrations(folder)
+        url, report = self.url(folder), []
+        began = time.monotonic()
+
+        async def note(migration: Migration, footprint: Footprint) -> None:
+            nonlocal began
+            report.append(
+                Rehearsed(
+                    migration=migration.label,
+                    seconds=round(time.monotonic() - began, 3),
+                    locks=footprint.locks,
+                    rewritten=footprint.rewritten,
+                    touched=dict(footprint.touched),
+                    findings=_findings(migration, self.engine(folder)),
+                )
+            )
+            began = time.monotonic()
+
+        goal = await self._goal(folder) if self.folders.schema(folder) is not None else None
+        async with self._engines.scratch(url, self._shadow_url(folder)) as clone:
+            await self._engines.clone(url, clone)
+            async with (
+                self._engines.open(clone, self._limits(folder)) as session,
+                session.lock(self._owner, 5),
+            ):
+                began = time.monotonic()
+                await migrating.run_up(session, files, self._owner, tell=note, watch=True)
+                drift = differences(await session.catalog(), goal) if goal is not None else ()
+        return tuple(report), drift
+
+    # -- danger -----------------------------------------------------------------------------------
+
+    async def plan(self, folder: Folder, action: Action, target: str = "") -> Danger:
+        """What the action would do. Raises Refused where it may not be done in this environment."""
+        self._require_allowed(folder, action)
+        if action == "pull":
+            return await self._plan_pull(folder)
+        async with self._session(folder) as session:
+            return await self._plan(folder, session, action, target)
+
+    async def reset(self, folder: Folder, plan: Danger, *, tell: Event, backup: bool = True) -> Backup | None:
+        """Erase everything and migrate from the start."""
+        files = self.folders.migrations(folder)
+        migrating.check_files(files, self.engine(folder))
+        async with self._consented(folder, plan, "", backup) as (session, saved):
+            if saved is not None:
+                tell(_backup_told(saved))
+            await session.erase()
+            await migrating.run_up(session, files, self._owner)
+        return saved
+
+    async def rollback(
+        self, folder: Folder, plan: Danger, target: str, *, tell: Event, backup: bool = True
+    ) -> tuple[str, ...]:
+        """Run the down files of what lies behind the target, newest first, one transaction each."""
+        files = self.folders.migrations(folder)
+
+        async def each(migration: Migration, footprint: Footprint) -> None:
+            tell(migration.label)
+
+        async with self._consented(folder, plan, target, backup) as (session, saved):
+            if saved is not None:
+                tell(_backup_told(saved))
+                await self._rehearse_down(folder, saved, target)
+            found = to_revert(await migrating.look(session, files), target)
+            await migrating.run_down(session, found, self._owner, tell=each)
+        return tuple(each.label for each in found)
+
+    async def push(
+        self, folder: Folder, plan: Danger, *, tell: Event, accept_data_loss: bool, backup: bool = True
+    ) -> tuple[str, ...]:
+        """Make the database as schema.sql says, in one transaction; what could not be expressed."""
+        if plan.losses and not accept_data_loss:
+            raise Refused(
+                f"data would be lost: {'; '.join(plan.losses)}",
+                next="Pass --accept-data-loss when that is meant. Nothing has been changed.",
+            )
+        goal = await self._goal(folder)
+        async with self._consented(folder, plan, "", backup) as (session, saved):
+            if saved is not None:
+                tell(_backup_told(saved))
+            script = changes(await session.catalog(), goal)
+            await session.transaction(_statements(script), None, where="push")
+            return differences(await session.catalog(), goal)
+
+    async def pull(self, folder: Folder, plan: Danger) -> Path:
+        """Overwrite schema.sql with the database's schema; the file that was there is kept beside the backups."""
+        self._require_same(plan, await self._plan_pull(folder))
+        before = self.folders.schema(folder)
+        if before is not None:
+            kept = self.folders.state("backups", folder.name, f"schema-{_now():%Y%m%dT%H%M%S%f}.sql")
+            kept.write_text(before, encoding="utf-8")
+        text = await self._engines.schema_text(self.url(folder))
+        return self.folders.write_schema(folder, text)
+
+    def issue(self, plan: Danger) -> str:
+        """A token for exactly this plan; see `redeem`."""
+        return tokens.issue(self.folders, plan, _now())
+
+    def redeem(self, token: str, plan: Danger) -> None:
+        """Use the token up. Raises PlanStale unless it stands for this plan and is still good."""
+        tokens.redeem(self.folders, token, plan, _now())
+
+    # -- rows -------------------------------------------------------------------------------------
+
+    async def seed(self, folder: Folder, *, may_run_programs: bool = True) -> str:
+        """Run seed.sql in one transaction, or seed.py with the address in its environment."""
+        path = self.folders.seed(folder)
+        if path is None:
+            raise NotFound(f"{folder.name} has neither seed.sql nor seed.py")
+        if path.suffix == ".py":
+            if not may_run_programs:
+                raise Refused("seed.py is a program; it runs from the command line only")
+            return await self._run_seed(folder, path)
+        engine = self.engine(folder)
+        where = f"db/{folder.name}/seed.sql"
+        statements = split(self.folders.read(path), engine, where=where)
+        _require_no_control(statements, where)
+        async with self._locked(folder) as session:
+            await session.transaction(statements, None, where=where)
+        return f"{len(statements)} statements"
+
+    async def execute(self, folder: Folder, sql: str, *, write: bool, limit: int = 1000) -> Rows:
+        """One statement; without `write` in a read-only transaction. Raises Invalid for none or several."""
+        statements = split(sql, self.engine(folder))
+        if len(statements) != 1:
+            raise Invalid("one statement at a time", next="Put several into a migration or into seed.sql.")
+        async with self._session(folder) as session:
+            return await session.query(statements[0], write=write, limit=limit)
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def url(self, folder: Folder) -> str:
+        """Raises Invalid, naming the variable, where there is no address."""
+        found = self.folders.url(folder, self.environment)
+        if not found:
+            raise Invalid(
+                f"{folder.name}: {folder.variable} is not set",
+                next="Set it in the environment, in .env, or in .env.dev or .env.prod.",
+            )
+        engine = self._engines.engine_of(found)
+        if folder.settings.engine not in (None, engine):
+            raise Invalid(
+                f"{folder.name}: {folder.variable} is an address of {engine}, database.toml says "
+                f"{folder.settings.engine}"
+            )
+        return found
+
+    def engine(self, folder: Folder) -> Engine:
+        return folder.settings.engine or self._engines.engine_of(self.url(folder))
+
+    def place(self, folder: Folder) -> str:
+        return self._engines.place_of(self.url(folder))
+
+    @asynccontextmanager
+    async def _session(self, folder: Folder) -> AsyncIterator[Session]:
+        url = self.folders.url(folder, self.environment, "DIRECT") or self.url(folder)
+        async with self._engines.open(url, self._limits(folder)) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _locked(self, folder: Folder) -> AsyncIterator[Session]:
+        wait = folder.settings.lock_wait
+        async with self._session(folder) as session, session.lock(self._owner, wait):
+            yield session
+
+    @asynccontextmanager
+    async def _shadow(self, folder: Folder) -> AsyncIterator[Session]:
+        async with (
+            self._engines.scratch(self.url(folder), self._shadow_url(folder)) as url,
+            self._engines.open(url, UNLIMITED) as session,
+            session.lock(self._owner, 5),
+        ):
+            for name in folder.settings.extensions:
+                quoted = name.replace('"', '""')
+                make = Statement(f'CREATE EXTENSION IF NOT EXISTS "{quoted}"', 1, ("create",))
+                await session.transaction([make], None)
+            yield session
+
+    @asynccontextmanager
+    async def _consented(
+        self, folder: Folder, plan: Danger, target: str, backup: bool
+    ) -> AsyncIterator[tuple[Session, Backup | None]]:
+        """The locked session, when the plan is still the same; with a proved backup."""
+        async with self._locked(folder) as session:
+            self._require_same(plan, await self._plan(folder, session, plan.action, target))
+            saved = None
+            if backup:
+                shadow = self._shadow_url(folder)
+                saved = await save(self.folders, self._engines, folder, self.url(folder), shadow, _now())
+            yield session, saved
+
+    async def _plan(self, folder: Folder, session: Session, action: Action, target: str) -> Danger:
+        files = self.folders.migrations(folder)
+        ledger = await session.ledger()
+        live = await session.catalog()
+        losses: tuple[str, ...] = ()
+        state: dict[str, Any] = {
+            "target": target,
+            "ledger": [(row.label, row.checksum, row.stage, row.done) for row in ledger],
+            "catalog": live.flat(),
+            "files": [(each.label, each.checksum, each.down) for each in files],
+        }
+        if action == "rollback":
+            found = to_revert(await migrating.look(session, files), target)
+            migrating.require_ways_back(found, session.engine)
+            effects = tuple(f"run {each.folder}/down.sql" for each in found)
+        elif action == "reset":
+            losses = tuple(f"table {name} and its rows" for name in sorted(live.tables))
+            effects = (
+                f"drop everything in the database ({len(live.tables)} tables)",
+                f"run {len(files)} migrations from the start",
+            )
+        else:
+            goal = await self._goal(folder)
+            script = changes(live, goal)
+            effects, losses = tuple(f"{each};" for each in script.statements), script.losses
+            state["goal"] = goal.flat()
+        return self._danger(folder, action, effects, losses, state)
+
+    async def _plan_pull(self, folder: Folder) -> Danger:
+        async with self._session(folder) as session:
+            live = await session.catalog()
+        before = self.folders.schema(folder)
+        lines = 0 if before is None else len(before.splitlines())
+        effects = (f"overwrite db/{folder.name}/schema.sql ({lines} lines) with the schema of the database",)
+        return self._danger(folder, "pull", effects, (), {"file": before, "catalog": live.flat()})
+
+    def _danger(
+        self,
+        folder: Folder,
+        action: Action,
+        effects: tuple[str, ...],
+        losses: tuple[str, ...],
+        state: dict[str, Any],
+    ) -> Danger:
+        place = self.place(folder)
+        return Danger(
+            action=action,
+            database=folder.name,
+            environment=self.environment,
+            place=place,
+            effects=effects,
+            losses=losses,
+            digest=digest_of(action, folder.name, self.environment, place, state),
+        )
+
+    def _require_allowed(self, folder: Folder, action: Action) -> None:
+        allowed: Sequence[str] = folder.settings.production.allow
+        if self.environment == "production" and action in ("reset", "push") and action not in allowed:
+            raise Refused(
+                f"{action} is refused in production",
+                next=f"Use migrations; or let database.toml of '{folder.name}' say [production] allow = [\"{action}\"].",
+            )
+
+    def _require_same(self, plan: Danger, now: Danger) -> None:
+        self._require_allowed_plan(plan)
+        if plan.digest != now.digest:
+            raise PlanStale(
+                "files or database have changed since the plan was made", next="Look at a new plan."
+            )
+
+    def _require_allowed_plan(self, plan: Danger) -> None:
+        if plan.environment != self.environment:
+            raise PlanStale("the plan was made for another environment")
+
+    async def _rehearse_down(self, folder: Folder, saved: Backup, target: str) -> None:
+        """The down files run on the backup first: one that fails there never meets the database."""
+        files = self.folders.migrations(folder)
+        url = self.url(folder)
+        async with self._engines.scratch(url, self._shadow_url(folder)) as scratch:
+            await self._engines.restore(saved.path, scratch)
+            async with self._engines.open(scratch, UNLIMITED) as session, session.lock(self._owner, 5):
+                found = to_revert(await migrating.look(session, files), target)
+                await migrating.run_down(session, found, self._owner)
+
+    async def _goal(self, folder: Folder) -> Catalog:
+        """The catalog of a shadow database made from schema.sql."""
+        text = self.folders.schema(folder)
+        if text is None:
+            raise Invalid(
+                f"there is no db/{folder.name}/schema.sql", next="Write it, or make it with 'db pull'."
+            )
+        where = f"db/{folder.name}/schema.sql"
+        async with self._shadow(folder) as shadow:
+            statements = split(text, shadow.engine, where=where)
+            _require_no_control(statements, where)
+            await shadow.transaction(statements, None, where=where)
+            return await shadow.catalog()
+
+    async def _replay(self, shadow: Session, files: Sequence[Migration]) -> None:
+        await migrating.run_up(shadow, files, self._owner)
+
+    async def _difference(self, folder: Folder, start: Catalog, goal: Catalog) -> Difference:
+        """Both ways, tried: a shadow is brought to the start by statements, forward, and back."""
+        up, down = changes(start, goal), changes(goal, start)
+        empty = Catalog(engine=start.engine, schemas=frozenset({"public"}))
+        async with self._shadow(folder) as shadow:
+            empty = await shadow.catalog()
+            await shadow.transaction(_statements(changes(empty, start)), None, where="shadow")
+            cannot = list(differences(await shadow.catalog(), start))
+            await shadow.transaction(_statements(up), None, where="up")
+            there = differences(await shadow.catalog(), goal)
+            await shadow.transaction(_statements(down), None, where="down")
+            back = differences(await shadow.catalog(), start)
+        unexpressed = [each for each in there if each not in cannot]
+        unexpressed += [f"on the way back: {each}" for each in back if each not in cannot]
+        return Difference(
+            up=up.script,
+            down=down.script,
+            losses=up.losses,
+            losses_down=down.losses,
+            unexpressed=tuple(unexpressed),
+        )
+
+    async def _run_seed(self, folder: Folder, path: Path) -> str:
+        environment = {**os.environ, folder.variable: self.url(folder), "DATABASE_URL": self.url(folder)}
+        done = await anyio.run_process(
+            [sys.executable, str(path)], cwd=self.folders.root, env=environment, check=False
+        )
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise Drift(f"seed.py ended with {done.returncode}: {said[-1] if said else 'it said nothing'}")
+        return done.stdout.decode("utf-8", "replace").strip() or "seed.py has ended"
+
+    def _limits(self, folder: Folder) -> Limits:
+        return Limits(folder.settings.lock_timeout, folder.settings.statement_timeout)
+
+    def _shadow_url(self, folder: Folder) -> str | None:
+        return self.folders.url(folder, self.environment, "SHADOW")
+
+    def _version(self, files: Sequence[Migration]) -> str:
+        version = f"{_now():%Y%m%d%H%M%S}"
+        newest = max((each.order for each in files), default=0)
+        return version if int(version) > newest else str(newest + 1)
+
+    def _listed(self, folder: Folder) -> Listed:
+        url = self.folders.url(folder, self.environment)
+        return Listed(
+            name=folder.name,
+            engine=self._engines.engine_of(url) if url else folder.settings.engine,
+            variable=folder.variable,
+            place=self._engines.place_of(url) if url else None,
+            migrations=len(self.folders.migrations(folder)),
+            has_schema=self.folders.schema(folder) is not None,
+            has_seed=self.folders.seed(folder) is not None,
+            alembic=folder.alembic is not None,
+        )
+
+    def _status(self, folder: Folder, found: Examination, findings: tuple[str, ...]) -> Status:
+        return Status(
+            name=folder.name,
+            place=self.place(folder),
+            applied=tuple(each.label for each in found.applied),
+            pending=tuple(each.label for each in found.pending),
+            edited=found.edited,
+            missing=found.missing,
+            out_of_order=found.out_of_order,
+            half=tuple(f"{row.label} ({row.stage}, {row.done} statements done)" for row in found.half),
+            lint=findings,
+        )
+
+
+def _findings(migration: Migration, engine: Engine) -> tuple[str, ...]:
+    where = f"{migration.folder}/up.sql"
+    found: Sequence[Finding] = lint(migration.up, engine, where=where)
+    return tuple(f"{where}:{each.line}: {each.rule}: {each.message}" for each in found)
+
+
+def _statements(script: Changes) -> tuple[Statement, ...]:
+    return tuple(Statement(each, number + 1, ()) for number, each in enumerate(script.statements))
+
+
+def _require_no_control(statements: Sequence[Statement], where: str) -> None:
+    for each in statements:
+        if each.controls_transaction:
+            raise Invalid(f"{where}, line {each.line}: the file runs in one transaction already")
+
+
+def _backup_told(saved: Backup) -> str:
+    return f"backup {saved.path} ({saved.bytes} bytes, {len(saved.tables)} tables), restored and compared"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
