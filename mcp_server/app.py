@@ -10,15 +10,18 @@ import getpass
 import importlib.metadata
 import logging
 import os
+import platform
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
+from pydantic import SecretStr
 
 from mcp_server.adapters import faults
 from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
@@ -28,6 +31,7 @@ from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
 from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectStatements
+from mcp_server.adapters.readiness.sockets import SocketReadiness
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.registry.store import RegistryStore
@@ -40,8 +44,11 @@ from mcp_server.domain.databases import Site, parse_ports
 from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated, Unavailable
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.pages import Page
+from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Record
+from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.workloads import DATABASE_LIMITS, MB
+from mcp_server.ports.edge import Edge
 from mcp_server.ports.keyring import KeyRing
 from mcp_server.ports.mirror import Outage
 from mcp_server.ports.store import Reading, Store
@@ -53,12 +60,14 @@ from mcp_server.services.databases.options import Options
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.service import Databases
 from mcp_server.services.databases.status import parts_of
+from mcp_server.services.hosting import Hosting
 from mcp_server.services.keys import Keys
 from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
 from mcp_server.services.projects import Projects
 from mcp_server.services.queries import Queries
 from mcp_server.services.signin import SignIn, local_owner
+from mcp_server.services.slots import SlotOptions
 from mcp_server.services.staged import Staged
 from mcp_server.services.status import Status
 from mcp_server.services.sweeper import Sweeper
@@ -73,6 +82,7 @@ if TYPE_CHECKING:
     from mcp_server.adapters.postgres.migrations import Status as MigrationStatus
     from mcp_server.adapters.postgres.primary import PostgresPrimary
     from mcp_server.adapters.registry.maintenance import Report
+    from mcp_server.services.schemas.databases import Databases as CodeDatabases
     from mcp_server.tools.server import QuaymasterServer
 
 log = logging.getLogger(__name__)
@@ -106,6 +116,7 @@ class House:
     sweeper: Sweeper
     databases: Databases
     queries: Queries
+    hosting: Hosting
     workers: HomeWorkers
 
 
@@ -123,7 +134,7 @@ async def open_app(settings: Settings) -> AsyncIterator[House]:
             beside.start_soon(trail.run)
             async with _workplace(settings, mirror) as place:
                 house = _furnished(settings, store, keyring, cache, trail, mirror, place)
-                async with house.databases.working():
+                async with house.databases.working(), house.hosting.working():
                     yield house
             beside.cancel_scope.cancel()
 
@@ -167,6 +178,7 @@ class Workplace:
     machine: ThisMachine
     workers: HomeWorkers
     engine: DockerOrchestrator
+    edge: Edge
 
 
 @asynccontextmanager
@@ -183,7 +195,8 @@ async def _workplace(settings: Settings, mirror: RegistryMirror) -> AsyncIterato
     engine = DockerOrchestrator(settings.docker_host)
     workers = HomeWorkers.open(settings.home)
     try:
-        yield Workplace(site, machine, workers, engine)
+        edge = await anyio.to_thread.run_sync(edge_of, settings, site, engine)
+        yield Workplace(site, machine, workers, engine, edge)
     finally:
         workers.close()
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
@@ -222,6 +235,92 @@ def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace)
             options=options,
             step=faults.at,
         )
+    )
+
+
+def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
+    """The proxy as the settings name it; nothing is started. Raises Conflict for another installation's
+    directory."""
+    from mcp_server.adapters.edge.off import NoEdge
+
+    if settings.edge == "off":
+        return NoEdge()
+    from mcp_server.adapters.edge.probes import Door
+    from mcp_server.adapters.edge.switch import SwitchDirectory
+
+    directory = SwitchDirectory(settings.home / "edge", site.installation)
+    token = directory.token()
+    ports = (settings.edge_http_port, settings.edge_https_port)
+    door = Door("127.0.0.1", *ports, settings.edge_tls, token)
+    if settings.edge == "nginx":
+        from mcp_server.adapters.edge.nginx.config import NginxSettings
+        from mcp_server.adapters.edge.nginx.edge import NginxEdge
+        from mcp_server.adapters.edge.nginx.host import HostNginx
+
+        wanted = NginxSettings(
+            installation=site.installation, token=token, http_port=ports[0], https_port=ports[1]
+        )
+        return NginxEdge(directory, wanted, door, HostNginx())
+    from mcp_server.adapters.edge.caddy.config import CaddySettings
+    from mcp_server.adapters.edge.caddy.container import ADMIN, INSIDE, STORAGE, ContainerCaddy
+    from mcp_server.adapters.edge.caddy.edge import CaddyEdge
+    from mcp_server.adapters.edge.caddy.host import HostCaddy
+
+    if settings.edge_mode == "host":
+        own = CaddySettings(
+            installation=site.installation,
+            token=token,
+            switch=str(directory.root / "switch"),
+            http_port=ports[0],
+            https_port=ports[1],
+            public_https_port=ports[1],
+            tls=settings.edge_tls,
+        )
+        return CaddyEdge(directory, own, door, HostCaddy())
+    managed = CaddySettings(
+        installation=site.installation,
+        token=token,
+        switch=f"{INSIDE}/switch",
+        storage=STORAGE,
+        admin=ADMIN,
+        public_https_port=ports[1],
+        tls=settings.edge_tls,
+    )
+    public = settings.base_domain != "localhost"
+    image = settings.edge_image or "caddy:2"
+    caddy = ContainerCaddy(engine, site.owner(), image, directory.root, ports, public=public)
+    return CaddyEdge(directory, managed, door, caddy)
+
+
+def _hosting(
+    settings: Settings, store: Store, calls: Calls, place: Workplace, databases: Databases
+) -> Hosting:
+    async def provided(project: Project, environment: EnvironmentName) -> dict[str, SecretStr]:
+        access = await databases.parts.injection.for_workload(project.name, environment)
+        return {} if access is None else {"DATABASE_URL": access.url}
+
+    ports = {
+        "production": settings.ports_production,
+        "staging": settings.ports_staging,
+        "preview": settings.ports_preview,
+    }
+    return Hosting(
+        calls=calls,
+        store=store,
+        engine=place.engine,
+        edge=place.edge,
+        readiness=SocketReadiness(),
+        machine=place.machine,
+        workers=place.workers,
+        sealer=databases.parts.sealer,
+        site=place.site,
+        options=SlotOptions(
+            base_domain=settings.base_domain,
+            ports={name: parse_ports(ports[name]) for name in get_args(EnvironmentName)},
+            drain_seconds=settings.drain_seconds,
+        ),
+        provided=provided,
+        step=faults.at,
     )
 
 
@@ -278,6 +377,7 @@ def _furnished(
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
         databases=databases,
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
+        hosting=_hosting(settings, store, calls, place, databases),
         workers=place.workers,
     )
 
@@ -361,6 +461,18 @@ def _records_of(exported: dict[str, Any]) -> list[Record]:
     return [kind.model_validate(each) for kind in RECORDS for each in exported["records"].get(kind.noun, ())]
 
 
+def code_databases(
+    root: Path, environ: Mapping[str, str] | None, environment: str, *, owner: str | None = None
+) -> CodeDatabases:
+    """The databases below `root`/db. Without `environ` their addresses come from the dotenv files there only."""
+    from mcp_server.adapters.schemas.engines import LiveEngines
+    from mcp_server.adapters.schemas.folders import DiskFolders
+    from mcp_server.services.schemas.databases import Databases
+
+    who = owner or f"{local_user()} on {platform.node()}"
+    return Databases(DiskFolders(root, environ), LiveEngines(root), environment, who)
+
+
 # Servers.
 
 
@@ -370,6 +482,7 @@ def make_server(house: House) -> QuaymasterServer:
     from mcp_server.tools.audit import add_audit_tools
     from mcp_server.tools.catalogue import Catalogue
     from mcp_server.tools.databases import add_database_tools
+    from mcp_server.tools.deployments import add_deployment_tools
     from mcp_server.tools.keys import add_key_tools
     from mcp_server.tools.locks import add_lock_tools
     from mcp_server.tools.members import add_member_tools
@@ -387,6 +500,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_system_tools(catalogue, house.status, house.conflicts, server.door)
     add_project_tools(catalogue, house.projects)
     add_database_tools(catalogue, house.databases)
+    add_deployment_tools(catalogue, house.hosting)
     add_query_tools(catalogue, house.queries)
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
@@ -530,6 +644,7 @@ async def _lead(house: House) -> None:
         await anyio.sleep(LEAD_SECONDS)
     async with anyio.create_task_group() as beside:
         beside.start_soon(house.databases.lead)
+        beside.start_soon(house.hosting.lead)
         if house.settings.database_url is None:
             beside.start_soon(_sweep_for_ever, house)
 

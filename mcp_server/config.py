@@ -440,6 +440,13 @@ class Settings(BaseModel):
     database_pids: Count = _variable(200, "Most processes of a project database's server.")
     warm_pool: Standbys = _variable(2, "Standby databases, filled after the first PostgreSQL database.")
 
+    ports_production: PortRange = _variable("4100-4499", "Ports of 127.0.0.1 for slots of production.")
+    ports_staging: PortRange = _variable("4500-4999", "Ports of 127.0.0.1 for slots of staging.")
+    ports_preview: PortRange = _variable("5000-5499", "Ports of 127.0.0.1 for slots of preview.")
+    drain_seconds: Seconds = _variable(
+        30.0, "Longest wait for open connections before a slot's container is removed."
+    )
+
     edge: Edge = _variable("caddy", "Reverse proxy in front of the projects.")
     edge_mode: EdgeMode = _variable("container", "The proxy is a managed container, or the host's own.")
     edge_image: Image | None = _variable(None, "Image of the managed proxy.", shown="follows QUAYMASTER_EDGE")

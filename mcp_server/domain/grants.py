@@ -13,7 +13,19 @@ from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Forbidden, Invalid
 from mcp_server.domain.roles import Role, at_least
 
-Group = Literal["projects", "databases", "tasks", "locks", "teams", "keys", "audit", "system"]
+Group = Literal[
+    "projects",
+    "databases",
+    "deploy",
+    "promote",
+    "environment",
+    "tasks",
+    "locks",
+    "teams",
+    "keys",
+    "audit",
+    "system",
+]
 
 
 class Grant(NamedTuple):
@@ -37,6 +49,22 @@ GRANTS: dict[str, Grant] = {
     "database_logs": Grant("member", "databases"),
     "query_database": Grant("viewer", "databases"),
     "database_stats": Grant("viewer", "databases"),
+    "deploy_project": Grant("member", "deploy"),
+    "get_deployment": Grant("viewer", "deploy"),
+    "list_deployments": Grant("viewer", "deploy"),
+    "cancel_deployment": Grant("member", "deploy"),
+    "deployment_logs": Grant("member", "deploy"),
+    "slot_status": Grant("viewer", "deploy"),
+    "cleanup_slot": Grant("member", "deploy"),
+    "build_image": Grant("member", "deploy"),
+    "promote": Grant("member", "promote"),
+    "rollback": Grant("member", "promote"),
+    "set_environment": Grant("member", "environment"),
+    "unset_environment": Grant("member", "environment"),
+    "get_environment": Grant("viewer", "environment"),
+    "environment_history": Grant("viewer", "environment"),
+    "diff_environment": Grant("viewer", "environment"),
+    "restore_environment": Grant("member", "environment"),
     "create_task": Grant("member", "tasks"),
     "get_task": Grant("viewer", "tasks"),
     "list_tasks": Grant("viewer", "tasks"),

@@ -28,14 +28,14 @@ class Receipt(Value):
     errors: tuple[str, ...] = ()
 
 
-def receipt_of(
-    around: Sequence[Probe], after: Sequence[Probe], slot: SlotName, switch_ms: float
-) -> Receipt:
+def receipt_of(around: Sequence[Probe], after: Sequence[Probe], slot: SlotName, switch_ms: float) -> Receipt:
     """`around` were sent before and while traffic moved, and may be answered by either slot."""
     probes = (*around, *after)
     missed = [probe for probe in after if not probe.answered_by(slot)]
     broken = [probe for probe in around if probe.status is None or probe.status >= 500]
-    reasons = (probe.error or f"status {probe.status} from {probe.slot or 'no slot'}" for probe in (*broken, *missed))
+    reasons = (
+        probe.error or f"status {probe.status} from {probe.slot or 'no slot'}" for probe in (*broken, *missed)
+    )
     counted: dict[str, int] = {}
     for probe in after:
         if probe.slot is not None:

@@ -29,6 +29,7 @@ from mcp_server.domain.results import PlanResult, Result
 from mcp_server.ports.cache import Cache
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
 from mcp_server.services.trail import Trail
+from mcp_server.services.works import Tell, nobody
 
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
@@ -36,7 +37,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Call:
-    """One call on its way. `params` are the arguments without the token and the idempotency key."""
+    """One call on its way. `params` are the arguments without the token and the idempotency key.
+
+    `tell` passes a line of progress on to the caller.
+    """
 
     caller: Caller
     action: str
@@ -46,6 +50,7 @@ class Call:
     resource: str | None = None
     resource_id: str | None = None
     notices: list[str] = field(default_factory=list)
+    tell: Tell = nobody
     started: float = field(default_factory=time.monotonic)
     recorded: bool = False
 

@@ -40,6 +40,7 @@ from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError, RateLim
 from mcp_server.domain.grants import may
 from mcp_server.domain.results import Result
 from mcp_server.services.calls import Call, Calls
+from mcp_server.services.works import Tell
 from mcp_server.tools import answers
 from mcp_server.tools.catalogue import Catalogue, Tool
 from mcp_server.tools.visits import Door, Visit
@@ -89,7 +90,7 @@ class QuaymasterServer(MCPServer[None]):
         self._running += 1
         outcome = "cancelled"
         try:
-            result = await self._run(visit, tool, name, arguments)
+            result = await self._run(visit, tool, name, arguments, _teller(context))
             outcome = "ok"
             return answers.answer(result)
         except QuaymasterError as error:
@@ -105,7 +106,9 @@ class QuaymasterServer(MCPServer[None]):
             self.seconds[label] += time.monotonic() - started
             self._ended()
 
-    async def _run(self, visit: Visit, tool: Tool | None, name: str, arguments: dict[str, Any]) -> Result:
+    async def _run(
+        self, visit: Visit, tool: Tool | None, name: str, arguments: dict[str, Any], tell: Tell
+    ) -> Result:
         if tool is None:
             return await self._refuse(visit, "unknown_tool", answers.unknown_tool(name), hidden=True)
         if not visit.sees(tool):
@@ -117,6 +120,7 @@ class QuaymasterServer(MCPServer[None]):
         except Invalid as error:
             return await self._refuse(visit, tool.name, error)
         call, use_case = tool.call(visit.caller, validated)
+        call.tell = tell
         return await self._calls.perform(call, use_case)
 
     async def _refuse(
@@ -236,6 +240,20 @@ class QuaymasterServer(MCPServer[None]):
             return await self.door.visit().present()
         except QuaymasterError as error:
             raise MCPError(code=REFUSED, message=error.message, data=error.payload()) from error
+
+
+def _teller(context: Context[None, Any] | None) -> Tell:
+    """Progress for whoever asked for it. A caller that no longer listens ends no work."""
+    said = 0
+
+    async def tell(line: str) -> None:
+        nonlocal said
+        said += 1
+        if context is not None:
+            with suppress(Exception):
+                await context.report_progress(said, message=line[:500])
+
+    return tell
 
 
 def _require_arguments(prompt: ListedPrompt, given: dict[str, Any]) -> None:

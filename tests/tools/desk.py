@@ -66,9 +66,10 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(home: Path, **settings: str) -> AsyncIterator[Desk]:
+async def opened(home: Path, engine: str | None = None, **settings: str) -> AsyncIterator[Desk]:
     # No engine: a tool that is tried with any arguments must not fill the tester's.
-    environ = {"QUAYMASTER_HOME": str(home / "home"), "DOCKER_HOST": f"unix://{home}/no-engine.sock"} | {
+    docker = engine or f"unix://{home}/no-engine.sock"
+    environ = {"QUAYMASTER_HOME": str(home / "home"), "DOCKER_HOST": docker} | {
         f"QUAYMASTER_{k.upper()}": v for k, v in settings.items()
     }
     async with open_app(load(environ, home)) as house:

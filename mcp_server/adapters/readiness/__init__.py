@@ -1,0 +1,1 @@
+"""Asking applications on this host whether they are ready."""

@@ -1,0 +1,123 @@
+"""What runs the projects' own applications on this home, put together once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import anyio
+
+from mcp_server.domain.databases import Site
+from mcp_server.domain.errors import QuaymasterError
+from mcp_server.ports.databases import Machine, Workers
+from mcp_server.ports.edge import Edge
+from mcp_server.ports.orchestrator import Orchestrator
+from mcp_server.ports.readiness import Readiness
+from mcp_server.ports.sealing import Sealer
+from mcp_server.ports.store import Store
+from mcp_server.services.calls import Calls
+from mcp_server.services.deployments import Deployments, Provided
+from mcp_server.services.environments import Vault
+from mcp_server.services.recovery import Recovery
+from mcp_server.services.slots import SlotOptions, Slots, Step
+from mcp_server.services.switching import Switching
+from mcp_server.services.works import Works
+
+log = logging.getLogger(__name__)
+LOOK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Hosting:
+    calls: Calls
+    store: Store
+    engine: Orchestrator
+    edge: Edge
+    readiness: Readiness
+    machine: Machine
+    workers: Workers
+    sealer: Sealer
+    site: Site
+    options: SlotOptions
+    provided: Provided
+    step: Step
+
+    @cached_property
+    def works(self) -> Works:
+        return Works()
+
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(self.sealer)
+
+    @cached_property
+    def slots(self) -> Slots:
+        return Slots(
+            self.store,
+            self.engine,
+            self.edge,
+            self.readiness,
+            self.machine,
+            self.site,
+            self.options,
+            self.step,
+        )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.store, self.engine, self.slots, self.workers, self.step)
+
+    @cached_property
+    def deployments(self) -> Deployments:
+        return Deployments(
+            self.calls,
+            self.store,
+            self.slots,
+            self.recovery,
+            self.works,
+            self.workers,
+            self.vault,
+            provided=self.provided,
+            step=self.step,
+        )
+
+    @cached_property
+    def switching(self) -> Switching:
+        switching = Switching(
+            self.calls,
+            self.store,
+            self.slots,
+            self.deployments,
+            self.recovery,
+            self.works,
+            self.workers,
+            step=self.step,
+        )
+        self.deployments.promote = switching.promote_after
+        return switching
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work may begin inside. What a crash left is settled beside it, as soon as that can be done."""
+        async with self.works.open():
+            self.works.begin("recovery", lambda _: self.recover())
+            yield
+
+    async def lead(self) -> None:
+        """For ever, in the one process of the home that leads: ended graces, and what has gone astray."""
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            await self.recover()
+
+    async def recover(self) -> None:
+        """Nothing is asked of engine and proxy while this home has never deployed anything."""
+        try:
+            if await self.store.read(lambda tx: tx.slots.of_home(self.site.home)):
+                found = await self.recovery.run_once()
+                if not found.nothing:
+                    log.info("put right", extra=found.model_dump())
+        except QuaymasterError as error:
+            log.info("what a crash may have left is looked at later: %s", error.message)

@@ -1,0 +1,322 @@
+"""What a crash left is settled: deployments and switches of dead processes, containers and routes that disagree.
+
+Only what belongs to this home is looked at, and nothing whose worker lives. What is observed wins: traffic stays
+where the proxy sends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from mcp_server.domain.deployments import Deployment
+from mcp_server.domain.domains import DomainName
+from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.hosts import is_host
+from mcp_server.domain.projects import Project
+from mcp_server.domain.records import Value
+from mcp_server.domain.routes import Preview, Repair, Route
+from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired
+from mcp_server.domain.workloads import Observed
+from mcp_server.ports.databases import Workers
+from mcp_server.ports.orchestrator import Orchestrator
+from mcp_server.ports.store import Intent, Reading, Store, Transaction
+from mcp_server.services.settling import empty_slot, end_deployment, end_switch
+from mcp_server.services.slots import DEPLOYMENT, TIDY, Berth, Slots, Step
+
+log = logging.getLogger(__name__)
+BOTH: tuple[SlotName, ...] = ("blue", "green")
+RECOVER = Intent("recover_slots", "quaymaster")
+BROKEN_OFF = "the server ended before it was done"
+
+
+class Recovered(Value):
+    """What was put right; all 0 when nothing was wrong."""
+
+    deployments: int = 0
+    switches: int = 0
+    containers: int = 0
+    slots: int = 0
+    graces: int = 0
+    routes: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        return not any(value for _, value in self)
+
+
+class Recovery:
+    def __init__(
+        self, store: Store, engine: Orchestrator, slots: Slots, workers: Workers, step: Step
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._slots = slots
+        self._workers = workers
+        self._step = step
+
+    @property
+    def _home(self) -> str:
+        return self._slots.site.home
+
+    async def run_once(self) -> Recovered:
+        """At the start, and now and then. Raises what engine, proxy and store raise."""
+        running = await self._store.read(lambda tx: tx.deployments.running_of_home(self._home))
+        abandoned = [one for one in running if not self._workers.alive(one.worker)]
+        for deployment in abandoned:
+            await self._settle_deployment(deployment)
+        pairs = await self._pairs()
+        switches = [pair for pair in pairs if await self._settle_switch(pair)]
+        graces = [pair for pair in await self._pairs() if await self._end_grace(pair)]
+        emptied, containers = await self._match_containers()
+        return Recovered(
+            deployments=len(abandoned),
+            switches=len(switches),
+            graces=len(graces),
+            slots=emptied,
+            containers=containers,
+            routes=len(await self._match_routes()),
+        )
+
+    async def settle_abandoned(self, key: str) -> None:
+        """What a dead process of this home left unsettled in one project and environment."""
+
+        async def look(tx: Reading) -> tuple[SlotPair | None, Deployment | None]:
+            pair = await tx.slots.get(key)
+            return pair, None if pair is None else await tx.deployments.running(
+                pair.project, pair.environment
+            )
+
+        pair, running = await self._store.read(look)
+        if running is not None and running.home == self._home and not self._workers.alive(running.worker):
+            await self._settle_deployment(running)
+        if pair is not None and pair.home == self._home:
+            await self._settle_switch(pair)
+
+    # -- deployments -------------------------------------------------------------------------------------
+
+    async def _settle_deployment(self, deployment: Deployment) -> None:
+        await self.clear_away(deployment)
+        self._step("recover.deployment.cleared")
+        end = partial(end_deployment, deployment_id=deployment.id, worker=deployment.worker, error=BROKEN_OFF)
+        await self._store.run(end, RECOVER)
+        log.info("settled a deployment that was broken off", extra={"deployment": deployment.id})
+
+    async def clear_away(self, deployment: Deployment) -> None:
+        """The container that this deployment started is gone, and its port free. What the engine refuses now is
+        done by a later look.
+        """
+        release = deployment.release
+        if release is None:
+            return
+        berth = Berth(deployment.project, release.project_uid, deployment.environment, deployment.slot)
+        try:
+            seen = await self._engine.inspect(berth.name)
+            if seen is not None and seen.labels.get(DEPLOYMENT) == deployment.id:
+                await self._slots.take_away(berth)
+            await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
+        except QuaymasterError as error:
+            log.warning("what %s started is still there: %s", deployment.id, error.message)
+
+    async def _free_if_empty(self, tx: Transaction, *, berth: Berth) -> None:
+        pair = await tx.slots.hold(berth.pair)
+        if pair is not None and pair.slot(berth.slot).state == "empty":
+            await self._slots.free_port_of(tx, berth, pair)
+
+    # -- switches ----------------------------------------------------------------------------------------
+
+    async def _settle_switch(self, pair: SlotPair) -> bool:
+        """By what the proxy does: traffic on the new slot means done, anything else that nothing happened."""
+        switch = pair.switching
+        if switch is None or self._workers.alive(switch.worker):
+            return False
+        active = await self._slots.edge.active(f"{pair.project}.{pair.environment}")
+        error = None if active == switch.slot and await self._answers(pair, switch) else BROKEN_OFF
+        if error is not None:
+            await self.point_back(pair, switch)
+        self._step("recover.switch.observed")
+        await self._store.run(partial(end_switch, key=pair.key, switch_id=switch.id, error=error), RECOVER)
+        log.info("settled a switch that was broken off", extra={"pair": pair.key, "moved": error is None})
+        return True
+
+    async def _answers(self, pair: SlotPair, switch: Switch) -> bool:
+        """Whether the slot that has the traffic runs what it should, in a state from which it may have it."""
+        deployment, project = await self._deployment(switch.deployment), await self._project(pair.project)
+        slot = pair.slot(switch.slot)
+        if deployment is None or project is None or slot.deployment != deployment.id:
+            return False
+        berth = Berth(pair.project, project.uid, pair.environment, switch.slot)
+        seen = await self._slots.look(berth, deployment.release, slot.port)
+        return seen.health == "healthy" and seen.deployment == deployment.id
+
+    async def point_back(self, pair: SlotPair, switch: Switch) -> None:
+        edge, route = self._slots.edge, f"{pair.project}.{pair.environment}"
+        if await edge.active(route) != switch.slot:
+            return
+        back = await self._route(pair)
+        if back is None or back.active is None or back.target is None:
+            await edge.forget(route)
+        else:
+            await edge.point(route, back.active, back.target)
+
+    # -- grace -------------------------------------------------------------------------------------------
+
+    async def _end_grace(self, pair: SlotPair) -> bool:
+        """The time of grace is over: written down first, then the container goes."""
+        ended = (await self._store.run(partial(self._expire, key=pair.key), TIDY)).value
+        project = await self._project(pair.project)
+        if ended is None or project is None:
+            return False
+        self._step("grace.expired")
+        await self._slots.take_away(Berth(pair.project, project.uid, pair.environment, ended))
+        return True
+
+    async def _expire(self, tx: Transaction, *, key: str) -> SlotName | None:
+        found = await tx.slots.get(key)
+        if found is None or found.grace_expires_at is None:
+            return None
+        pair = await tx.slots.hold(key)
+        if pair is None or pair.grace_expires_at is None or pair.grace_expires_at > await tx.now():
+            return None
+        name = next((one for one in BOTH if pair.slot(one).state == "grace"), None)
+        busy = await tx.deployments.running(pair.project, pair.environment)
+        project = await tx.projects.get(pair.project)
+        if name is None or busy is not None or pair.switching is not None or project is None:
+            return None
+        berth = Berth(pair.project, project.uid, pair.environment, name)
+        await self._slots.free_port(tx, berth, pair.slot(name).port)
+        await tx.slots.save(expired(pair, name, await tx.now()))
+        return name
+
+    # -- containers --------------------------------------------------------------------------------------
+
+    async def _match_containers(self) -> tuple[int, int]:
+        """Idle slots whose container is gone are empty; containers that belong to no slot go. How many of each."""
+        seen = {
+            one.name: one for one in await self._engine.list(self._slots.site.labels()) if one.kind == "slot"
+        }
+        emptied = 0
+        for pair in await self._pairs():
+            project = await self._project(pair.project)
+            if project is None or await self._busy(pair):
+                continue
+            for name in BOTH:
+                berth = Berth(pair.project, project.uid, pair.environment, name)
+                slot, found = pair.slot(name), seen.pop(berth.name, None)
+                if found is not None and found.labels.get(DEPLOYMENT) != slot.deployment:
+                    seen[berth.name] = found
+                elif found is None and slot.state in ("deployed", "grace"):
+                    emptied += await self._write_off(berth, slot)
+        return emptied, await self._remove_orphans(seen.values())
+
+    async def _write_off(self, berth: Berth, slot: Slot) -> bool:
+        """Looked at once more, now that nobody is at work there."""
+        if await self._engine.inspect(berth.name) is not None:
+            return False
+        emptied = partial(empty_slot, key=berth.pair, name=berth.slot, deployment=slot.deployment)
+        await self._store.run(emptied, TIDY)
+        await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
+        return True
+
+    async def _remove_orphans(self, found: Iterable[Observed]) -> int:
+        removed = 0
+        for one in found:
+            labels = one.labels
+            project, owner = labels.get("quaymaster.name", ""), one.owner
+            environment, name = labels.get("quaymaster.environment"), labels.get("quaymaster.slot")
+            if owner is None or name not in BOTH or environment not in ("production", "staging", "preview"):
+                continue
+            berth = Berth(project, owner.project, environment, name)  # type: ignore[arg-type]
+            if berth.name == one.name and await self._orphan(berth, one):
+                await self._slots.take_away(berth)
+                removed += 1
+        return removed
+
+    async def _orphan(self, berth: Berth, seen: Observed) -> bool:
+        """By the record as it is now: no slot holds it, and nobody is at work there."""
+        pair = await self._store.read(lambda tx: tx.slots.get(berth.pair))
+        if pair is None:
+            return True
+        return not await self._busy(pair) and pair.slot(berth.slot).deployment != seen.labels.get(DEPLOYMENT)
+
+    async def _busy(self, pair: SlotPair) -> bool:
+        async def look(tx: Reading) -> bool:
+            now = await tx.slots.get(pair.key)
+            running = await tx.deployments.running(pair.project, pair.environment)
+            return running is not None or (now is not None and now.switching is not None)
+
+        return await self._store.read(look)
+
+    # -- routes ------------------------------------------------------------------------------------------
+
+    async def _match_routes(self) -> Sequence[Repair]:
+        """The proxy's state is as the store says; of pairs that somebody is at work on it stays as it is."""
+        edge = self._slots.edge
+        observed = {route.name: route for route in await edge.routes()}
+        wanted = []
+        for pair in await self._pairs():
+            name = f"{pair.project}.{pair.environment}"
+            if await self._busy(pair):
+                wanted += [observed[name]] if name in observed else []
+            elif (route := await self._route(pair)) is not None:
+                wanted.append(route)
+        if not wanted and not observed:
+            return ()
+        done = await edge.rebuild(wanted)
+        for repair in done:
+            log.info("the edge was put right", extra={"repair": str(repair)})
+        return done
+
+    async def _route(self, pair: SlotPair) -> Route | None:
+        """How the proxy should send this pair's host names; None when it should not know it."""
+        project = await self._project(pair.project)
+        if project is None:
+            return None
+        aims = {}
+        previews = []
+        for name in BOTH:
+            berth, slot = Berth(pair.project, project.uid, pair.environment, name), pair.slot(name)
+            deployment = await self._deployment(slot.deployment)
+            if slot.port is None or deployment is None or deployment.release is None:
+                continue
+            aims[name] = self._slots.target(berth, deployment.release.container_port, slot.port)
+            with suppress(QuaymasterError):
+                host = self._slots.preview_host(berth)
+                previews.append(Preview(host=host, slot=name, target=aims[name]))
+        active = pair.active if pair.active in aims else None
+        if active is None and not previews:
+            return None
+        own = self._slots.host(Berth(pair.project, project.uid, pair.environment, "blue"))
+        domains = await self._domains(pair)
+        return Route(
+            name=f"{pair.project}.{pair.environment}",
+            active=active,
+            target=None if active is None else aims[active],
+            hosts=(own, *(one.domain for one in domains)) if active else (),
+            previews=tuple(previews),
+            tls=tuple(one.domain for one in domains if one.ssl_enabled) if active else (),
+        )
+
+    async def hosts_of(self, pair: SlotPair) -> tuple[str, ...]:
+        """Every host name that follows the active slot of this pair."""
+        own = self._slots.host(Berth(pair.project, "-", pair.environment, "blue"))
+        return (own, *(one.domain for one in await self._domains(pair)))
+
+    async def _domains(self, pair: SlotPair) -> list[DomainName]:
+        page = await self._store.read(lambda tx: tx.domains.of_project(pair.project, limit=200))
+        return [
+            one
+            for one in page.items
+            if one.environment == pair.environment and one.status == "active" and is_host(one.domain)
+        ]
+
+    async def _pairs(self) -> Sequence[SlotPair]:
+        return await self._store.read(lambda tx: tx.slots.of_home(self._home))
+
+    async def _project(self, name: str) -> Project | None:
+        return await self._store.read(lambda tx: tx.projects.get(name))
+
+    async def _deployment(self, id: str | None) -> Deployment | None:
+        return await self._store.read(lambda tx: tx.deployments.get(id or ""))

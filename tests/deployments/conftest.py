@@ -1,0 +1,113 @@
+"""A home of its own on the real engine, with its own Caddy, and applications of two versions."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_server.adapters.registry.mirror import RegistryMirror
+from mcp_server.domain.workloads import Owner
+from tests.services.edge import Reply, get
+from tests.services.engine import DockerEngine
+from tests.services.ports import ReservedPort
+from tests.tools.desk import Desk, opened
+
+
+@dataclass
+class Harbour:
+    """`settings` are those of every server of this home; `project` is a name that no other test uses."""
+
+    folder: Path
+    owner: Owner
+    engine: DockerEngine
+    port: int
+    settings: dict[str, str]
+    image: Callable[[str], str]
+    project: str = field(default_factory=lambda: f"t{secrets.token_hex(5)}")
+
+    @asynccontextmanager
+    async def server(self, **settings: str) -> AsyncIterator[Desk]:
+        """A server of this home in this process."""
+        async with opened(self.folder, self.engine.address, **self.settings, **settings) as desk:
+            yield desk
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The settings as a process of its own takes them."""
+        return {f"QUAYMASTER_{name.upper()}": text for name, text in self.settings.items()}
+
+    def host(self, environment: str = "staging") -> str:
+        suffix = "" if environment == "production" else f"-{environment}"
+        return f"{self.project}{suffix}.localhost"
+
+    def ask(self, path: str = "/", environment: str = "staging") -> Reply:
+        """What a visitor gets through the proxy."""
+        return get(self.port, self.host(environment), path)
+
+    def version(self, environment: str = "staging") -> str:
+        return self.ask(environment=environment).body.partition(" ")[0]
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """The slots' containers by name."""
+        found = self.engine.containers(self.owner.installation)
+        return {
+            one["Names"][0].lstrip("/"): one for one in found if one["Labels"]["quaymaster.kind"] == "slot"
+        }
+
+    def deploy(self, image: str = "demo", **fields: Any) -> dict[str, Any]:
+        return {
+            "project": self.project,
+            "image": self.image(image),
+            "container_port": 8080,
+            "health_timeout": 30,
+            **fields,
+        }
+
+
+@pytest.fixture
+async def harbour(
+    tmp_path: Path, engine: DockerEngine, owner: Owner, image: Callable[[str], str]
+) -> AsyncIterator[Harbour]:
+    mirror = await RegistryMirror.open(tmp_path / "home", home=owner.installation)
+    mirror.close()
+    own = owner.change(home=owner.installation)
+    with reserved() as port:
+        settings = {
+            "edge_image": image("caddy"),
+            "edge_http_port": str(port),
+            "warm_pool": "0",
+            "drain_seconds": "5",
+        }
+        yield Harbour(tmp_path, own, engine, port, settings, image)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"t{secrets.token_hex(5)}"
+
+
+def reserved() -> Any:
+    return _Reserved()
+
+
+class _Reserved:
+    def __enter__(self) -> int:
+        self._port = ReservedPort()
+        return self._port.number
+
+    def __exit__(self, *_: object) -> None:
+        self._port.release()
+
+
+def each(values: Iterator[Any]) -> list[Any]:
+    return list(values)
