@@ -59,8 +59,7 @@ class Recovery:
                 return facts
             if facts.mode == "degraded":
                 await self._mirror.set_mode("replaying", epoch=facts.epoch, reason=facts.reason)
-        while (await self._mirror.refresh()).pending > FEW:
-            await self._replay_some(epoch)
+        await self._replay_beside_calls(epoch)
         await self._adopt_ahead()
         while True:
             async with self._mirror.switching():
@@ -91,13 +90,25 @@ class Recovery:
         faults.at("failover.mode.after")
         return facts
 
-    async def _replay_some(self, epoch: int) -> None:
-        for line in await self._mirror.pending(BATCH):
+    async def _replay_beside_calls(self, epoch: int) -> None:
+        """For as long as it gains on them: callers that write faster than lines are replayed have to wait for the rest."""
+        left = (await self._mirror.refresh()).pending
+        while left > FEW:
+            replayed = await self._replay_some(epoch)
+            before, left = left, (await self._mirror.refresh()).pending
+            if left > before - replayed / 2:
+                return
+
+    async def _replay_some(self, epoch: int) -> int:
+        """How many lines it were."""
+        lines = await self._mirror.pending(BATCH)
+        for line in lines:
             faults.at("failover.replay.before")
             await replay(self._primary, line, epoch=epoch)
             await self._mirror.settle(line.id)
             self._adopted.difference_update((change.noun, change.key) for change in line.changes)
             faults.at("failover.replay.settled")
+        return len(lines)
 
     async def _adopt_ahead(self) -> None:
         """Most records before the switch, a few at a time, so that callers never wait for all of them at once."""
@@ -105,9 +116,9 @@ class Recovery:
             async with self._mirror.switching():
                 waiting = await self._names_of_pending()
                 names = [name for name in await self._not_adopted() if name not in waiting]
-                if not names:
-                    return
                 await self._adopt(names[:BATCH])
+            if len(names) < BATCH:
+                return
 
     async def _not_adopted(self) -> list[Name]:
         return [name for name in await self._mirror.dirty() if name not in self._adopted]
@@ -118,6 +129,8 @@ class Recovery:
 
     async def _adopt(self, names: Sequence[Name]) -> None:
         """Set these records as PostgreSQL has them, whatever their revision here."""
+        if not names:
+            return
 
         async def fetch(tx: Reading) -> list[tuple[str, str, Record | None, int]]:
             found = []

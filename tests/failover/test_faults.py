@@ -1,0 +1,49 @@
+"""A server killed at every named step, alone and with PostgreSQL; and servers that go on through every kind of outage."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.failover.matrix import AGAIN, ONCE, OUTAGES, POINTS, killed_at, points_in_code, under_outage
+from tests.services.postgres import PostgresServer
+
+
+def test_every_named_step_of_the_stores_is_in_the_table() -> None:
+    assert points_in_code() == set(POINTS)
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_every_acknowledged_write_survives_the_death_of_its_server_at_any_step(
+    point: str, rough: PostgresServer, home: Path, soak: bool, rng: random.Random
+) -> None:
+    """The sample: alone or with PostgreSQL, as the dice fall."""
+    passings = AGAIN[POINTS[point]] if soak and point not in ONCE else (1,)
+    ways = ("alone", "PostgreSQL too") if soak else (rng.choice(("alone", "PostgreSQL too")),)
+    for passing in passings:
+        for how in ways:
+            fresh = home / f"{passing}-{how[:5]}"
+            print((await killed_at(point, passing, how, rough, fresh)).row())
+            if soak:
+                _empty(rough)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", OUTAGES)
+async def test_servers_go_on_through_an_outage_and_nothing_is_lost(
+    name: str, workers: int, rough: PostgresServer, home: Path, soak: bool
+) -> None:
+    if workers == 2 and not soak and name not in ("PostgreSQL killed (SIGKILL)", "connections refused"):
+        pytest.skip("with --soak")
+    outcome, slowest, degraded = await under_outage(name, workers, rough, home)
+    print(outcome.row(), f"slowest call {slowest} ms, {degraded} without PostgreSQL")
+
+
+def _empty(server: PostgresServer) -> None:
+    from tests.services.loops import run_apart
+    from tests.store.backends import emptied
+
+    server.start()
+    run_apart(emptied(server.url))
