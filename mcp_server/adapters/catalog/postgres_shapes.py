@@ -67,15 +67,19 @@ async def read(url: str, schemas: tuple[str, ...]) -> Shape:
         return await shape_of(connection, schemas)
 
 
-async def shape_of(connection: asyncpg.Connection[Any], schemas: tuple[str, ...]) -> Shape:
-    """One snapshot of all catalogs."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        tables = await connection.fetch(TABLES, list(schemas))
-        oids = [row["oid"] for row in tables]
-        types = {row["oid"]: row for row in await connection.fetch(TYPES)}
-        columns = _grouped(await connection.fetch(COLUMNS, oids))
-        keys = _grouped(await connection.fetch(KEYS, oids))
-        foreign = _grouped(await connection.fetch(FOREIGN_KEYS, oids))
+async def shape_of(
+    connection: asyncpg.Connection[Any], schemas: tuple[str, ...], *, alone: bool = True
+) -> Shape:
+    """One snapshot of all catalogs; `alone` is False inside a transaction of the caller's."""
+    if alone:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return await shape_of(connection, schemas, alone=False)
+    tables = await connection.fetch(TABLES, list(schemas))
+    oids = [row["oid"] for row in tables]
+    types = {row["oid"]: row for row in await connection.fetch(TYPES)}
+    columns = _grouped(await connection.fetch(COLUMNS, oids))
+    keys = _grouped(await connection.fetch(KEYS, oids))
+    foreign = _grouped(await connection.fetch(FOREIGN_KEYS, oids))
     first = schemas[0] if schemas else "public"
     names = {row["oid"]: _name(row, first) for row in tables}
     found = (

@@ -100,7 +100,8 @@ def _front(modules: list[Module]) -> str:
     names = sorted(
         [module.name for module in modules]
         + [module.record for module in modules]
-        + ["UNSET", "Connection", "Json", "Unset"]
+        + ["UNSET", "Connection", "Json", "Unset"],
+        key=lambda name: (not name.isupper(), not name[:1].isupper(), name),
     )
     lines = ['"""A typed client of the database: one module for each table."""', ""]
     if modules:
@@ -113,7 +114,8 @@ def _front(modules: list[Module]) -> str:
 
 
 def _module_text(module: Module) -> str:
-    parts = [_imports(module), _aliases(module), _record(module), _from_row(module), _table(module)]
+    head = "\n\n".join(part for part in (_imports(module), _aliases(module)) if part)
+    parts = [head, _record(module), _from_row(module), _table(module)]
     if module.key:
         parts += [_get(module), _page(module)]
     else:

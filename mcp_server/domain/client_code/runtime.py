@@ -134,8 +134,7 @@ class Table:
         )
 
     def _mark(self, name: str, place: int) -> str:
-        cast = self.columns[name]
-        return @MARK@
+        @MARK@
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +162,10 @@ async def _read(connection: Connection, sql: str, *args: Any) -> Sequence[Row]:
     return rows
 
 '''
+_POSTGRES_MARK = """\
+cast = self.columns[name]
+        return f"CAST(${place + 1}::text AS {cast})" if cast else f"${place + 1}"\
+"""
 _POSTGRES_TAIL = """
 async def _fetch(connection: Connection, sql: str, *args: Any) -> Sequence[Row]:
     return await connection.fetch(sql, *args)
@@ -193,9 +196,7 @@ def runtime(engine: Engine) -> str:
             else "\nConnection: TypeAlias = Fetching | aiosqlite.Connection\n"
         ),
         "@LIMIT@": 'f"${len(after or ()) + 1}"' if postgres else '"?"',
-        "@MARK@": (
-            'f"CAST(${place + 1}::text AS {cast})" if cast else f"${place + 1}"' if postgres else '"?"'
-        ),
+        "@MARK@": _POSTGRES_MARK if postgres else 'return "?"',
     }
     text = _HEAD + (_POSTGRES_TAIL if postgres else _SQLITE_TAIL)
     for name, part in parts.items():

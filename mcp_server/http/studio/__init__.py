@@ -1,0 +1,1 @@
+"""A browser of one database, as a page on loopback."""

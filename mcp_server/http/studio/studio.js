@@ -1,0 +1,302 @@
+// The page keeps its place in the address: #table?filters=[...] or #sql. Nothing is ever put into the page as HTML.
+
+const NUMBERS = /^(int|float|numeric|oid|money|real|double|decimal|serial)/i;
+const main = document.getElementById("main");
+const dialog = document.getElementById("dialog");
+const notice = document.getElementById("notice");
+let schema = null;
+let sqlText = "";
+let turn = 0;
+
+function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("aria-") || name === "for" || name === "role") node.setAttribute(name, value);
+    else node[name] = value;
+  }
+  node.append(...children.filter((each) => each !== null && each !== undefined));
+  return node;
+}
+
+async function ask(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
+  };
+  let answer;
+  try {
+    answer = await fetch(`/api/${path}`, options);
+  } catch {
+    throw new Error("The studio does not answer. Is its command still running?");
+  }
+  const text = await answer.text();
+  if (!answer.ok) {
+    let said = text;
+    try { const found = JSON.parse(text); said = `${found.message}. ${found.next}`; } catch { /* plain text */ }
+    throw new Error(said);
+  }
+  return JSON.parse(text);
+}
+
+function tell(text) {
+  notice.textContent = text;
+  clearTimeout(tell.timer);
+  tell.timer = setTimeout(() => { notice.textContent = ""; }, 6000);
+}
+
+const counted = (count) => count === null ? "" :
+  count.exact ? count.rows.toLocaleString("en") : `${count.rows > 10000 ? "~" : ""}${count.rows.toLocaleString("en")}${count.rows > 10000 ? "" : "+"}`;
+const address = (table, filters = [], view = "") =>
+  `#${encodeURIComponent(table)}${filters.length || view ? "?" : ""}${new URLSearchParams({
+    ...(filters.length ? { filters: JSON.stringify(filters) } : {}), ...(view ? { view } : {}),
+  })}`;
+
+function place() {
+  const [name, query] = location.hash.slice(1).split("?");
+  const asked = new URLSearchParams(query || "");
+  let filters = [];
+  try { filters = JSON.parse(asked.get("filters") || "[]"); } catch { /* an address that was cut */ }
+  return { name: decodeURIComponent(name || ""), filters, view: asked.get("view") || "" };
+}
+
+function showTables() {
+  const wanted = document.getElementById("search").value.toLowerCase();
+  const now = place().name;
+  const links = schema.tables.filter((each) => each.name.toLowerCase().includes(wanted)).map((each) => {
+    const link = make("a", { href: address(each.name), title: each.name },
+      make("span", { textContent: each.name }), make("small", { textContent: each.kind === "view" ? "view" : counted(each.count) }));
+    if (each.name === now) link.setAttribute("aria-current", "page");
+    return link;
+  });
+  document.getElementById("tables").replaceChildren(
+    ...(links.length ? links : [make("p", { className: "empty", textContent: schema.tables.length ? "No such table" : "No tables yet" })]));
+  document.getElementById("to-sql").toggleAttribute("aria-current", now === "sql" && !schema.tables.some((each) => each.name === "sql"));
+}
+
+async function show() {
+  dialog.close();
+  showTables();
+  const { name, filters, view } = place();
+  const table = schema.tables.find((each) => each.name === name);
+  if (table && view === "schema") showSchema(table);
+  else if (table) await showRows(table, filters, [], null);
+  else if (name === "sql") showSql();
+  else if (schema.tables.length && !name) location.replace(address(schema.tables[0].name));
+  else main.replaceChildren(make("p", { className: "empty", textContent: name ? `There is no table ${name}.` : "This database has no tables yet." }));
+}
+
+function head(table, view) {
+  const tab = (text, which) => {
+    const link = make("a", { href: address(table.name, [], which), textContent: text });
+    if (which === view) link.setAttribute("aria-current", "page");
+    return link;
+  };
+  return make("div", { className: "bar" }, make("h2", { textContent: table.name }),
+    make("span", { className: "quiet", textContent: table.kind === "view" ? "view" : `${counted(table.count)} rows` }),
+    make("span", { className: "grow" }), make("span", { className: "tabs" }, tab("Rows", ""), tab("Schema", "schema")));
+}
+
+// -- rows ----------------------------------------------------------------------------------------------
+
+async function showRows(table, filters, before, after) {
+  const mine = ++turn;
+  const query = new URLSearchParams({ table: table.name, filters: JSON.stringify(filters) });
+  if (after) query.set("after", JSON.stringify(after));
+  let found;
+  try {
+    found = await ask(`rows?${query}`);
+  } catch (error) {
+    if (mine === turn) main.replaceChildren(head(table, ""), filterBar(table, filters), make("p", { className: "error", role: "alert", textContent: error.message }));
+    return;
+  }
+  if (mine !== turn) return;
+  const again = () => showRows(table, filters, before, after);
+  const last = found.rows.at(-1);
+  const previous = make("button", { textContent: "← Previous", disabled: !before.length,
+    onclick: () => showRows(table, filters, before.slice(0, -1), before.at(-1)) });
+  const next = make("button", { textContent: "Next →", disabled: !found.more || !table.told_apart,
+    onclick: () => showRows(table, filters, [...before, after], last.key) });
+  const start = before.length * 50;
+  const where = found.rows.length ? `Rows ${(start + 1).toLocaleString("en")}–${(start + found.rows.length).toLocaleString("en")}` : "";
+  main.replaceChildren(head(table, ""), filterBar(table, filters),
+    found.rows.length ? grid(table, found.rows, again) : make("p", { className: "empty", textContent: filters.length ? "No row matches." : "This table is empty." }),
+    make("div", { className: "bar" }, make("span", { className: "quiet", textContent: where }),
+      found.more && !table.told_apart ? make("span", { className: "quiet", textContent: "Only the first rows: nothing tells them apart." }) : null,
+      make("span", { className: "grow" }),
+      schema.writable && table.kind === "table" ? make("button", { textContent: "Add row", onclick: () => addRow(table, again) }) : null,
+      previous, next));
+}
+
+function filterBar(table, filters) {
+  const column = make("select", { "aria-label": "Column" }, ...table.columns.map((each) => make("option", { textContent: each.name, value: each.name })));
+  const comparison = make("select", { "aria-label": "Comparison" }, ...schema.comparisons.map((each) => make("option", { textContent: each, value: each })));
+  const value = make("input", { placeholder: "value", "aria-label": "Value", autocomplete: "off" });
+  comparison.onchange = () => { value.hidden = comparison.value.endsWith("null"); };
+  const form = make("form", { className: "bar" }, column, comparison, value, make("button", { textContent: "Filter" }));
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    location.hash = address(table.name, [...filters, [column.value, comparison.value, value.hidden ? "" : value.value]]);
+  };
+  const chips = filters.map((each, place) => make("span", { className: "chip" }, each.join(" "),
+    make("button", { textContent: "×", "aria-label": `Remove filter ${each.join(" ")}`,
+      onclick: () => { location.hash = address(table.name, filters.filter((_, other) => other !== place)); } })));
+  return make("div", { className: "bar" }, form, ...chips);
+}
+
+function grid(table, rows, again) {
+  const edits = schema.writable && table.kind === "table" && table.told_apart;
+  const titles = table.columns.map((each) => make("th", { scope: "col" }, each.name + (table.key.includes(each.name) ? " 🔑" : ""),
+    make("small", { textContent: each.type })));
+  if (edits) titles.push(make("th", { scope: "col", "aria-label": "Actions" }));
+  const body = rows.map((row) => {
+    const cells = table.columns.map((column, place) => cell(table, row, column, place, edits, again));
+    if (edits) cells.push(make("td", {}, make("button", { className: "icon", textContent: "✕", "aria-label": "Delete row", title: "Delete row", onclick: () => removeRow(table, row, again) })));
+    return make("tr", {}, ...cells);
+  });
+  return make("div", { className: "grid", tabIndex: 0 }, make("table", {}, make("thead", {}, make("tr", {}, ...titles)), make("tbody", {}, ...body)));
+}
+
+function cell(table, row, column, place, edits, again) {
+  const [text, length] = row.cells[place];
+  const node = make("td", { className: NUMBERS.test(column.base) && !column.array ? "number" : "" });
+  if (text === null) node.append(make("span", { className: "null", textContent: "null" }));
+  else {
+    const shown = text.length > 120 ? `${text.slice(0, 120)}…` : text;
+    const reference = table.foreign_keys.find((each) => each.columns.includes(column.name));
+    const target = reference && filtersOf(table, row, reference);
+    node.append(target ? make("a", { href: address(reference.target, target), textContent: shown, title: `Show in ${reference.target}` }) : shown);
+    if (text.length > 120 || length > text.length) {
+      node.append(make("button", { className: "cut", textContent: "more", "aria-label": `Whole value of ${column.name}`, onclick: () => wholeValue(table, row, column) }));
+    }
+  }
+  if (edits && !column.fixed) node.ondblclick = () => editValue(table, row, column, again);
+  return node;
+}
+
+function filtersOf(table, row, reference) {
+  const values = reference.columns.map((name) => row.cells[table.columns.findIndex((each) => each.name === name)][0]);
+  return values.includes(null) ? null : reference.target_columns.map((name, place) => [name, "=", values[place]]);
+}
+
+// -- one value, one row --------------------------------------------------------------------------------
+
+function open(title, ...content) {
+  const close = make("button", { textContent: "Close", type: "button", onclick: () => dialog.close() });
+  dialog.replaceChildren(make("h2", { textContent: title }), ...content, make("div", { className: "bar" }, make("span", { className: "grow" }), close));
+  dialog.showModal();
+}
+
+async function wholeValue(table, row, column) {
+  try {
+    const found = table.told_apart ? await ask("value", { table: table.name, key: row.key, column: column.name })
+      : { text: row.cells[table.columns.indexOf(column)][0], length: 0 };
+    let text = found.text ?? "null";
+    if (column.base.toLowerCase().startsWith("json")) { try { text = JSON.stringify(JSON.parse(text), null, 2); } catch { /* as it is */ } }
+    open(column.name, make("p", { className: "quiet", textContent: `${found.length.toLocaleString("en")} long${found.length > text.length ? ", cut" : ""}` }), make("pre", { textContent: text }));
+  } catch (error) { tell(error.message); }
+}
+
+async function editValue(table, row, column, again) {
+  let before;
+  try { before = await ask("value", { table: table.name, key: row.key, column: column.name }); } catch (error) { tell(error.message); return; }
+  if (before.text !== null && before.length > before.text.length) { tell("This value is too long to be edited here."); return; }
+  const area = make("textarea", { value: before.text ?? "", "aria-label": "New value" });
+  const nothing = make("input", { type: "checkbox", checked: before.text === null });
+  const form = make("form", {}, area, make("label", {}, nothing, " null"), make("p", { className: "error", role: "alert" }), make("button", { className: "main", textContent: "Save" }));
+  nothing.onchange = () => { area.disabled = nothing.checked; };
+  nothing.style.width = "auto";
+  area.disabled = nothing.checked;
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    settle(form, "change", { table: table.name, key: row.key, column: column.name, before: before.text, after: nothing.checked ? null : area.value }, again);
+  };
+  open(`Edit ${column.name}`, form);
+}
+
+function addRow(table, again) {
+  const inputs = table.columns.filter((each) => !each.fixed).map((each) => [each,
+    make("input", { placeholder: each.default ? "default" : each.not_null ? "required" : "null", autocomplete: "off" })]);
+  const form = make("form", {}, ...inputs.map(([column, input]) => make("label", {}, `${column.name} `, make("span", { className: "quiet", textContent: column.type }), input)),
+    make("p", { className: "error", role: "alert" }), make("button", { className: "main", textContent: "Add" }));
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    const given = inputs.filter(([, input]) => input.value !== "").map(([column, input]) => [column.name, input.value]);
+    settle(form, "add", { table: table.name, values: Object.fromEntries(given) }, again);
+  };
+  open(`Add a row to ${table.name}`, make("p", { className: "quiet", textContent: "What is left empty is filled in by the database." }), form);
+}
+
+function removeRow(table, row, again) {
+  const form = make("form", {}, make("p", { textContent: `The row ${row.key.join(", ")} of ${table.name} will be gone.` }),
+    make("p", { className: "error", role: "alert" }), make("button", { className: "bad", textContent: "Delete" }));
+  form.onsubmit = (event) => { event.preventDefault(); settle(form, "remove", { table: table.name, key: row.key }, again); };
+  open("Delete this row?", form);
+}
+
+async function settle(form, path, body, again) {
+  try {
+    await ask(path, body);
+    dialog.close();
+    tell("Saved.");
+    await again();
+  } catch (error) { form.querySelector(".error").textContent = error.message; }
+}
+
+// -- schema and SQL ------------------------------------------------------------------------------------
+
+function showSchema(table) {
+  const refers = (column) => table.foreign_keys.filter((each) => each.columns.includes(column.name));
+  const rows = table.columns.map((each) => make("tr", {},
+    make("td", { textContent: each.name + (table.key.includes(each.name) ? " 🔑" : "") }), make("td", { textContent: each.type || "any" }),
+    make("td", { textContent: each.not_null ? "" : "yes" }), make("td", { textContent: each.fixed ? "always" : each.default ? "yes" : "" }),
+    make("td", {}, ...refers(each).map((other) => make("a", { href: address(other.target, [], "schema"), textContent: `${other.target} (${other.target_columns.join(", ")})` })))));
+  const titles = ["Column", "Type", "Null", "Filled in", "Refers to"].map((each) => make("th", { scope: "col", textContent: each }));
+  const others = table.referred_by.map((each) => make("p", {}, make("a", { href: address(each.table, [], "schema"), textContent: `${each.table} (${each.columns.join(", ")})` })));
+  main.replaceChildren(head(table, "schema"),
+    make("div", { className: "grid" }, make("table", {}, make("thead", {}, make("tr", {}, ...titles)), make("tbody", {}, ...rows))),
+    others.length ? make("section", {}, make("h3", { textContent: "Referred to by" }), ...others) : make("span"));
+}
+
+function showSql() {
+  const area = make("textarea", { value: sqlText, "aria-label": "SQL", spellcheck: false, placeholder: "SELECT …" });
+  const result = make("div", { "aria-live": "polite", className: "grid" });
+  result.hidden = true;
+  const says = make("p", { className: "quiet", textContent: "Read-only, 15 seconds and 500 rows at most. Ctrl+Enter runs it." });
+  const run = make("button", { className: "main", textContent: "Run" });
+  const go = async () => {
+    sqlText = area.value;
+    run.disabled = true;
+    says.className = "quiet";
+    says.textContent = "Running…";
+    const begun = performance.now();
+    try {
+      const found = await ask("query", { sql: area.value });
+      const shown = (value) => value === null ? make("span", { className: "null", textContent: "null" }) : typeof value === "object" ? JSON.stringify(value) : String(value);
+      const titles = found.columns.map((each) => make("th", { scope: "col" }, each.name, make("small", { textContent: each.type })));
+      const rows = found.rows.map((row) => make("tr", {}, ...row.map((value) => make("td", { className: typeof value === "number" ? "number" : "", title: typeof value === "string" ? value.slice(0, 1000) : "" }, shown(value)))));
+      result.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...titles)), make("tbody", {}, ...rows)));
+      result.hidden = false;
+      says.textContent = `${found.rows.length} row${found.rows.length === 1 ? "" : "s"}${found.truncated ? ", and there are more" : ""} in ${Math.round(performance.now() - begun)} ms`;
+    } catch (error) {
+      result.hidden = true;
+      says.className = "error";
+      says.textContent = error.message;
+    }
+    run.disabled = false;
+  };
+  run.onclick = go;
+  area.onkeydown = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) go(); };
+  main.replaceChildren(make("div", { className: "bar" }, make("h2", { textContent: "SQL" })), area, make("div", { className: "bar" }, run, says), result);
+  area.focus();
+}
+
+try {
+  schema = await ask("schema");
+  document.title = `${schema.name} · Studio`;
+  document.getElementById("database").textContent = schema.name;
+  document.getElementById("about").textContent = `${schema.engine === "postgres" ? "PostgreSQL" : "SQLite"}${schema.writable ? ", may change rows" : ", read only"}`;
+  document.getElementById("search").oninput = showTables;
+  addEventListener("hashchange", show);
+  await show();
+} catch (error) {
+  main.replaceChildren(make("p", { className: "error", role: "alert", textContent: error.message }));
+}
