@@ -26,7 +26,7 @@ from tests.services.proxy import TcpProxy
 from tests.store.backends import emptied, migrated
 
 ROOMS = ("registry", "postgres", "failover")
-With = Literal["alone", "PostgreSQL too"]
+With = Literal["server", "server and PostgreSQL", "server, PostgreSQL being away"]
 
 POINTS: dict[str, str] = {
     "registry.locked": "write",
@@ -57,9 +57,16 @@ POINTS: dict[str, str] = {
 }
 """When a server passes the point: at a write, when it opens its home, when PostgreSQL goes, when it is back."""
 
-AGAIN = {"write": (1, 7, 40), "open": (1,), "outage": (1,), "return": (1, 2, 23)}
+AGAIN = {"write": (7, 1, 40), "open": (1,), "outage": (1,), "return": (1, 2, 23)}
 """At which passing the server is killed: the first is the sample."""
 ONCE = {"failover.mode.before", "failover.mode.after", "registry.projected"}
+
+
+def ways(point: str) -> tuple[With, ...]:
+    """What dies at the point. Without PostgreSQL a write passes the registry's steps only."""
+    both: tuple[With, ...] = ("server", "server and PostgreSQL")
+    away = point.startswith("registry.") and POINTS[point] == "write"
+    return (*both, "server, PostgreSQL being away") if away else both
 
 
 def points_in_code() -> set[str]:
@@ -93,26 +100,21 @@ HEADING = """| point | what is killed | acknowledged | lost | twice | applied un
 async def killed_at(point: str, passing: int, how: With, server: PostgresServer, home: Path) -> Outcome:
     """Kill a server at the point, PostgreSQL too if so asked; bring both back and compare both sides."""
     moment = POINTS[point]
-    before = await _prepare(moment, server, home)
-    fault = f"{point}:KILL:{passing}"
-    with Worker(home, server.url, "w", fault=fault) as worker:
+    acknowledged = await _prepare(moment, server, home)
+    if how == "server, PostgreSQL being away":
+        await asyncio.to_thread(server.kill)
+    with Worker(home, server.url, "w", fault=f"{point}:KILL:{passing}") as worker:
         if moment == "outage":
             await asyncio.to_thread(worker.wait_for, 3)
             await asyncio.to_thread(server.kill)
         await asyncio.to_thread(worker.wait_killed)
-        if how != "alone":
+        if how == "server and PostgreSQL":
             await asyncio.to_thread(server.kill)
-        acknowledged = before | worker.acknowledged
-    if how != "alone":
+        acknowledged |= worker.acknowledged
+    if not server.running:
         acknowledged |= await _without_postgresql(home, server)
     await asyncio.to_thread(server.start)
-    return await _compared(
-        f"`{point}` #{passing}",
-        f"server, {how}" if how == "alone" else "server and PostgreSQL",
-        acknowledged,
-        server,
-        home,
-    )
+    return await _compared(f"`{point}` #{passing}", how, acknowledged, server, home)
 
 
 async def _prepare(moment: str, server: PostgresServer, home: Path) -> set[str]:
@@ -293,14 +295,13 @@ def _ready(server: PostgresServer) -> None:
 
 def table(*, thorough: bool) -> Iterator[str]:
     """The lines of the page, as they come."""
-    ways: tuple[With, ...] = ("alone", "PostgreSQL too")
     with PostgresServer() as server:
         run_apart(migrated(server.url))
         yield HEADING
         for point, moment in POINTS.items():
             passings = AGAIN[moment] if thorough and point not in ONCE else (1,)
             for passing in passings:
-                for how in ways:
+                for how in ways(point):
                     _ready(server)
                     with _fresh_home() as home:
                         yield asyncio.run(killed_at(point, passing, how, server, home)).row()

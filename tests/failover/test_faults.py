@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.failover.matrix import AGAIN, ONCE, OUTAGES, POINTS, killed_at, points_in_code, under_outage
+from tests.failover.matrix import AGAIN, ONCE, OUTAGES, POINTS, killed_at, points_in_code, under_outage, ways
 from tests.services.postgres import PostgresServer
+from tests.store.backends import emptied
 
 
 def test_every_named_step_of_the_stores_is_in_the_table() -> None:
@@ -20,14 +21,13 @@ async def test_every_acknowledged_write_survives_the_death_of_its_server_at_any_
     point: str, rough: PostgresServer, home: Path, soak: bool, rng: random.Random
 ) -> None:
     """The sample: alone or with PostgreSQL, as the dice fall."""
-    passings = AGAIN[POINTS[point]] if soak and point not in ONCE else (1,)
-    ways = ("alone", "PostgreSQL too") if soak else (rng.choice(("alone", "PostgreSQL too")),)
+    passings = (1,) if point in ONCE else AGAIN[POINTS[point]][: None if soak else 1]
     for passing in passings:
-        for how in ways:
-            fresh = home / f"{passing}-{how[:5]}"
-            print((await killed_at(point, passing, how, rough, fresh)).row())
+        for turn, how in enumerate(ways(point) if soak else (rng.choice(ways(point)),)):
+            print((await killed_at(point, passing, how, rough, home / f"{passing}-{turn}")).row())
             if soak:
-                _empty(rough)
+                rough.start()
+                await emptied(rough.url)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -39,11 +39,3 @@ async def test_servers_go_on_through_an_outage_and_nothing_is_lost(
         pytest.skip("with --soak")
     outcome, slowest, degraded = await under_outage(name, workers, rough, home)
     print(outcome.row(), f"slowest call {slowest} ms, {degraded} without PostgreSQL")
-
-
-def _empty(server: PostgresServer) -> None:
-    from tests.services.loops import run_apart
-    from tests.store.backends import emptied
-
-    server.start()
-    run_apart(emptied(server.url))

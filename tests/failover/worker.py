@@ -11,6 +11,8 @@ from pathlib import Path
 from mcp_server.domain.errors import QuaymasterError
 from tests.failover.homes import running, write
 
+PAUSE = 0.01
+
 
 async def main(home: str, url: str, name: str, count: str) -> None:
     async with running(url, Path(home)) as store:
@@ -26,7 +28,7 @@ async def main(home: str, url: str, name: str, count: str) -> None:
             took = (time.monotonic() - began) * 1000
             notice = committed.notices[0].split()[0].rstrip(":") if committed.notices else "-"
             print(f"+ {task_id} {took:.0f} {notice}", flush=True)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(PAUSE)
 
 
 if __name__ == "__main__":
