@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
 from mcp_server.adapters.dotenv.blocks import DotenvBlocks
 from mcp_server.adapters.host.machine import ThisMachine
 from mcp_server.adapters.host.workers import HomeWorkers
@@ -25,7 +24,7 @@ from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.projects import Project
 from mcp_server.domain.teams import Team
 from mcp_server.ports.orchestrator import Orchestrator
-from mcp_server.ports.store import Intent, Reading, Store, Transaction
+from mcp_server.ports.store import Intent, Store, Transaction
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.databases.options import GB, Options, Step, no_step
 from mcp_server.services.databases.parts import Parts
@@ -37,7 +36,6 @@ SET_UP = Intent("create_project", "set-up")
 ANN = Caller(team_id="t1", role="admin", user="ann", key_id="k-ann", transport="http")
 VIC = Caller(team_id="t1", role="viewer", user="vic", key_id="k-vic", transport="http")
 EVE = Caller(team_id="t2", role="owner", user="eve", key_id="k-eve", transport="http")
-Watch = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -51,7 +49,6 @@ class Yard:
     home: Path
     calls: Calls
     trail: Trail
-    started: list[str] = field(default_factory=list)
 
     async def ask(
         self,
@@ -75,8 +72,15 @@ class Yard:
             "create_project": self.projects.create,
             "delete_project": self.projects.delete,
         }
+        for argument in ("project", "name"):
+            if argument in arguments:
+                arguments[argument] = self.named(arguments[argument])
         call = Call(caller=caller, action=action, params=arguments, idempotency_key=key, plan_token=token)
         return await self.calls.perform(call, lambda: use_cases[action](call, **arguments))
+
+    def named(self, project: str) -> str:
+        """The project's name in this test: others on the same engine have networks, too."""
+        return f"{project}-{self.mark}"
 
     async def create(self, project: str = "shop", **arguments: Any) -> Any:
         return await self.ask("create_database", project=project, **arguments)
@@ -93,7 +97,8 @@ class Yard:
         text: str = (await self.get(project, reveal=True, **arguments)).url
         return text
 
-    async def record(self, key: str = "shop/all") -> Database | None:
+    async def record(self, project: str = "shop", scope: str = "all") -> Database | None:
+        key = f"{self.named(project)}/{scope}"
         return await self.store.read(lambda tx: tx.databases.get(key))
 
     async def records(self) -> list[Database]:
@@ -112,7 +117,14 @@ class Yard:
         async def transaction(tx: Transaction) -> None:
             now = await tx.now()
             await tx.projects.add(
-                Project(name=name, uid=f"p-{name}", team_id=team, path=path, created_at=now, updated_at=now)
+                Project(
+                    name=self.named(name),
+                    uid=f"p-{name}",
+                    team_id=team,
+                    path=path,
+                    created_at=now,
+                    updated_at=now,
+                )
             )
 
         await self.store.run(transaction, SET_UP)
@@ -127,7 +139,7 @@ async def run_on(url: str, sql: str, *arguments: object) -> list[asyncpg.Record]
         await connection.close()
 
 
-async def furnish(store: Store) -> None:
+async def furnish(store: Store, mark: str) -> None:
     """Teams t1 and t2 with the projects shop and den, once."""
 
     async def transaction(tx: Transaction) -> None:
@@ -139,17 +151,12 @@ async def furnish(store: Store) -> None:
                 Team(id=team, name=team, slug=team, owner="o@example.org", created_at=now, updated_at=now)
             )
             await tx.projects.add(
-                Project(name=project, uid=f"p-{project}", team_id=team, created_at=now, updated_at=now)
+                Project(
+                    name=f"{project}-{mark}", uid=f"p-{project}", team_id=team, created_at=now, updated_at=now
+                )
             )
 
     await store.run(transaction, SET_UP)
-
-
-async def known_home(store: Store) -> bool:
-    async def reading(tx: Reading) -> bool:
-        return await tx.teams.get("t1") is not None
-
-    return await store.read(reading)
 
 
 @asynccontextmanager
@@ -201,12 +208,9 @@ async def a_yard(
         final_backup=final_backup,
     )
     try:
-        await furnish(store)
+        await furnish(store, mark)
         async with databases.working():
             projects = Projects(calls, roots=("/",), databases=databases)
             yield Yard(store, databases, projects, mark, home, calls, trail)
     finally:
         workers.close()
-
-
-__all__ = ["ANN", "EVE", "VIC", "DockerOrchestrator", "Yard", "a_yard", "furnish", "run_on"]

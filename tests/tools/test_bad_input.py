@@ -17,7 +17,7 @@ from mcp_server.domain.grants import GRANTS
 from tests.tools.desk import Desk, opened
 
 CODES = {
-    "CONFLICT", "FORBIDDEN", "INVALID", "LOCKED", "NOT_FOUND", "PLAN_STALE", "QUOTA_EXCEEDED",
+    "CONFLICT", "FORBIDDEN", "INVALID", "LOCKED", "NOT_FOUND", "PLAN_STALE", "QUOTA_EXCEEDED", "UNAVAILABLE",
 }  # fmt: skip
 KNOWN = st.sampled_from(["shop", "local", "src/", "src/**/*.ts", "draft", "editing", "owner", "a@b.c", ""])
 TEXTS = KNOWN | st.text(max_size=40) | st.text("./*?[]{}~\\ \x00\ud800é\u0301", max_size=12)

@@ -120,6 +120,8 @@ async def test_nothing_of_another_team_is_found(tmp_path):
             result = await desk.call(name, arguments, caller=stranger)
             assert result.structured_content["code"] == "NOT_FOUND", name
             own = await desk.call(name, arguments)
+            if name in NEEDS_AN_ENGINE:
+                continue
             assert not own.is_error or own.structured_content["code"] == "CONFLICT", (
                 name,
                 own.structured_content,
