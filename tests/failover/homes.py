@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ async def running(url: str, home: Path, *, beside: bool = True) -> AsyncIterator
     store = FailoverStore(PostgresPrimary(ConnectionSettings(url)), mirror)
     try:
         await store.open()
-        async with anyio.create_task_group() as group:
-            if beside:
-                group.start_soon(store.run_background)
+        background = asyncio.create_task(store.run_background() if beside else asyncio.sleep(0))
+        try:
             yield store
-            group.cancel_scope.cancel()
+        finally:
+            if beside:
+                background.cancel()
+            with suppress(asyncio.CancelledError):
+                await background
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(5):
             await store.close()
