@@ -136,7 +136,7 @@ VIEWS = f"""
 """
 TRIGGERS = f"""
     SELECT format('%I.%I', n.nspname, c.relname) AS table_name, quote_ident(t.tgname) AS name,
-           pg_get_triggerdef(t.oid) || CASE t.tgenabled WHEN 'O' THEN '' ELSE ' (enabled ' || t.tgenabled || ')' END
+           pg_get_triggerdef(t.oid) || CASE t.tgenabled WHEN 'O' THEN '' ELSE ' (enabled ' || t.tgenabled::text || ')' END
              AS definition
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {OURS}

@@ -78,6 +78,10 @@ def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):  # then somebody writes, and the lock will say who
+            connection.close()
+            raise
     except BaseException:
         connection.close()
         raise

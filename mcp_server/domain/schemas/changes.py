@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from mcp_server.domain.schemas.catalogs import Catalog, Column, Constraint, Index, Table, Trigger, View
+from mcp_server.domain.schemas.catalogs import (
+    Catalog,
+    Column,
+    Constraint,
+    Function,
+    Index,
+    Table,
+    Trigger,
+    View,
+)
 
 Resting = Mapping[str, View] | Mapping[str, Trigger]
 
@@ -47,11 +56,13 @@ class _Postgres:
         self._find_remade()
         self._drop_triggers()
         self._drop_views()
+        self._drop_functions()
         self._drop_constraints()
         self._drop_indexes()
         self._make_schemas()
         self._change_enums()
         self._make_domains()
+        self._drop_identities()
         self._make_sequences()
         self._make_functions(late=False)
         self._change_tables()
@@ -166,6 +177,24 @@ class _Postgres:
         for view in reversed(_by_use(self.start.views, self._views_to_drop())):
             self.say(f"DROP {view.kind} {view.name}")
 
+    def _drop_functions(self) -> None:
+        """Those that are typed by a table, or that come back with another result; the others go last."""
+        for signature, each in sorted(self.start.functions.items()):
+            new = self.goal.functions.get(signature)
+            if (new is None and each.uses) or (new is not None and _head(new) != _head(each)):
+                self.say(f"DROP {signature}")
+
+    def _drop_identities(self) -> None:
+        for name, table in sorted(self.start.tables.items()):
+            kept = (
+                {each.name: each for each in self.goal.tables[name].columns}
+                if name in self.goal.tables
+                else {}
+            )
+            for column in table.columns:
+                if column.identity and column.name in kept and not kept[column.name].identity:
+                    self.say(f"ALTER TABLE {name} ALTER COLUMN {column.name} DROP IDENTITY")
+
     def _drop_constraints(self) -> None:
         dropped = [self.start.constraints[key] for key in sorted(self.remade_constraints)]
         for each in sorted(dropped, key=lambda each: each.kind != "foreign"):
@@ -187,7 +216,8 @@ class _Postgres:
     def _drop_rest(self) -> None:
         start, goal = self.start, self.goal
         for signature in sorted(start.functions.keys() - goal.functions.keys()):
-            self.say(f"DROP {signature}")
+            if not start.functions[signature].uses:
+                self.say(f"DROP {signature}")
         owned = {
             key for key, each in start.sequences.items() if each.owner and not _has_column(goal, each.owner)
         }
@@ -369,8 +399,6 @@ class _Postgres:
             collate = f" COLLATE {column.collation}" if column.collation else ""
             self.say(f"{alter} TYPE {column.type}{collate} USING {column.name}::text::{column.type}")
         default_gone = was.default and (retyped or rebuilt_enum)
-        if was.identity and not column.identity:
-            self.say(f"{alter} DROP IDENTITY")
         if column.default and (default_gone or was.default != column.default):
             self.say(f"{alter} SET DEFAULT {column.default}")
         elif was.default and not column.default and not default_gone:
@@ -549,6 +577,11 @@ def _column(column: Column) -> str:
 
 def _constraint(each: Constraint) -> str:
     return f"ALTER TABLE {each.table} ADD CONSTRAINT {each.name} {each.definition}"
+
+
+def _head(function: Function) -> str:
+    """Its arguments and its result."""
+    return function.definition.partition("\n LANGUAGE")[0]
 
 
 def _rebuilt(was: Column, now: Column) -> bool:

@@ -67,8 +67,17 @@ def lint(text: str, engine: Engine, *, where: str = "the SQL text") -> tuple[Fin
     """Findings in the order of their lines. What concerns only tables that the same text creates is left out."""
     made: set[str] = set()
     found: list[Finding] = []
+    drops: dict[int, str] = {}
     lines = text.splitlines()
     for statement in split(text, engine, where=where):
+        if (old := _renamed_to(statement)) is not None:
+            dropped = f"drop table {old}"
+            found = [
+                each
+                for each in found
+                if not (each.rule == "drop-table" and dropped in drops.get(each.line, ""))
+            ]
+        drops[statement.line] = " ".join(statement.text.lower().replace('"', "").split())
         above = lines[statement.line - 2] if statement.line > 1 else ""
         if not ALLOW.search(above) and not ALLOW.search(statement.text):
             found += _findings(statement, engine, made)
@@ -92,6 +101,12 @@ def _created(statement: Statement) -> str | None:
     match = re.match(
         r"create\s+(?:\w+\s+)?table\s+(?:if\s+not\s+exists\s+)?([\w.\"]+)", statement.text, re.IGNORECASE
     )
+    return match[1].replace('"', "").lower() if match else None
+
+
+def _renamed_to(statement: Statement) -> str | None:
+    """The name that a copy of a table takes, as in SQLite's way of changing one: then nothing was lost."""
+    match = re.match(r"alter\s+table\s+\S+\s+rename\s+to\s+(\S+)$", statement.text, re.IGNORECASE)
     return match[1].replace('"', "").lower() if match else None
 
 

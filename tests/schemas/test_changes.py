@@ -1,0 +1,177 @@
+"""From any schema to any other, and back: compared by the engines' own catalogs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcp_server.adapters.schemas.engines import LiveEngines
+from mcp_server.domain.schemas.catalogs import Catalog, differences
+from mcp_server.domain.schemas.changes import changes
+from mcp_server.domain.schemas.statements import Statement, split
+from mcp_server.ports.schemas import Limits, Session
+from tests.schemas.conftest import Bench
+from tests.schemas.corpus import schemas
+
+LIMITS = Limits(5, 20)
+
+
+@asynccontextmanager
+async def fresh(url: str) -> AsyncIterator[Session]:
+    """An empty database, locked."""
+    engines = LiveEngines(Path("/"))
+    async with (
+        engines.scratch(url, None) as scratch,
+        engines.open(scratch, LIMITS) as session,
+        session.lock("the test", 1),
+    ):
+        yield session
+
+
+async def made(url: str, text: str) -> Catalog:
+    async with fresh(url) as session:
+        await session.transaction(split(text, session.engine), None)
+        return await session.catalog()
+
+
+async def turn(session: Session, start: Catalog, goal: Catalog) -> list[str]:
+    """Change the database, and say what is not as it should be; the order of columns is not asked for."""
+    script = [Statement(each, number, ()) for number, each in enumerate(changes(start, goal).statements)]
+    await session.transaction(script, None)
+    found = differences(await session.catalog(), goal)
+    return [each for each in found if not each.startswith("order of the columns")]
+
+
+async def there_and_back(url: str, one: str, two: str) -> None:
+    goal = await made(url, two)
+    async with fresh(url) as session:
+        await session.transaction(split(one, session.engine), None)
+        start = await session.catalog()
+        assert await turn(session, start, goal) == []
+        assert await turn(session, await session.catalog(), start) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(one=schemas("sqlite"), two=schemas("sqlite"))
+def test_any_sqlite_schema_becomes_any_other_and_comes_back(sqlite_bench: Bench, one, two):
+    asyncio.run(there_and_back(sqlite_bench.url, one, two))
+
+
+@settings(
+    max_examples=settings.default.max_examples // 3 if settings.default else 10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(one=schemas("postgres"), two=schemas("postgres"))
+def test_any_postgres_schema_becomes_any_other_and_comes_back(postgres_bench: Bench, one, two):
+    asyncio.run(there_and_back(postgres_bench.url, one, two))
+
+
+PAIRS = {
+    "an enum loses a label": (
+        """CREATE TYPE mood AS ENUM ('a', 'b', 'c'); CREATE TABLE t (id int, m mood DEFAULT 'a', ms mood[]);
+        CREATE INDEX i ON t (m) WHERE m = 'b'; CREATE VIEW v AS SELECT m FROM t;""",
+        """CREATE TYPE mood AS ENUM ('a', 'c'); CREATE TABLE t (id int, m mood DEFAULT 'a', ms mood[]);
+        CREATE VIEW v AS SELECT m FROM t;""",
+    ),
+    "an enum gains a label that a default uses": (
+        "CREATE TYPE mood AS ENUM ('a'); CREATE TABLE t (m mood);",
+        "CREATE TYPE mood AS ENUM ('z', 'a', 'b'); CREATE TABLE t (m mood DEFAULT 'b');",
+    ),
+    "a computed column changes": (
+        "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 2) STORED);",
+        "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 3) STORED);",
+    ),
+    "a key is referred to": (
+        "CREATE TABLE p (a int, b int, PRIMARY KEY (a)); CREATE TABLE c (a int REFERENCES p);",
+        "CREATE TABLE p (a int, b int, PRIMARY KEY (b)); CREATE TABLE c (a int REFERENCES p (b));",
+    ),
+    "a function is used by a default and takes a table": (
+        "",
+        """CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE t (a int DEFAULT f());
+        CREATE FUNCTION g(t) RETURNS int LANGUAGE sql AS 'SELECT $1.a'; CREATE VIEW v AS SELECT g(t) FROM t;
+        CREATE MATERIALIZED VIEW m AS SELECT a FROM generate_series(1,2) AS x(a); CREATE UNIQUE INDEX m_a ON m (a);""",
+    ),
+    "a schema of its own": (
+        "CREATE SCHEMA one; CREATE TABLE one.t (a int);",
+        """CREATE SCHEMA "Two"; CREATE TABLE "Two"."T" ("A" int CONSTRAINT "Odd" CHECK ("A" > 0));""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+async def test_a_pair_that_needs_care_goes_both_ways(postgres_bench, name):
+    await there_and_back(postgres_bench.url, *PAIRS[name])
+
+
+async def test_rows_are_kept_where_the_change_allows_it(bench):
+    bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text, b integer);")
+    await push(bench)
+    await bench.write("INSERT INTO t (id, a, b) VALUES (1, 'one', 11)")
+    bench.schema(
+        "CREATE TABLE t (id integer PRIMARY KEY, a text CHECK (a <> ''), b integer, c text DEFAULT 'c');"
+    )
+    assert await push(bench) == ()
+    assert await bench.rows("SELECT id, a, b, c FROM t") == ((1, "one", 11, "c"),)
+
+
+async def test_a_lost_column_is_named_and_needs_a_word(bench):
+    bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text);")
+    await push(bench)
+    bench.schema("CREATE TABLE t (id integer PRIMARY KEY);")
+    plan = await bench.databases().plan(bench.one(), "push")
+    assert any(loss.endswith("t.a") for loss in plan.losses)
+    with pytest.raises(Exception, match="data would be lost"):
+        await bench.databases().push(bench.one(), plan, tell=lambda text: None, accept_data_loss=False)
+    assert await push(bench) == ()
+
+
+async def test_what_cannot_be_expressed_is_said(postgres_bench):
+    postgres_bench.schema(
+        "CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON t USING (a > 0);"
+    )
+    found = await postgres_bench.databases().difference(postgres_bench.one())
+    assert any("policy own" in each for each in found.unexpressed)
+    left = await push(postgres_bench)
+    assert any("policy own" in each for each in left)
+
+
+async def test_a_pulled_schema_makes_the_same_database_again(bench):
+    bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text DEFAULT 'x;y');\nCREATE INDEX i ON t (a);")
+    await push(bench)
+    before = (bench.folder / "schema.sql").read_text()
+    plan = await bench.databases().plan(bench.one(), "pull")
+    await bench.databases().pull(bench.one(), plan)
+    assert (await bench.databases().difference(bench.one())).empty
+    kept = (bench.root / ".quaymaster" / "backups" / "app").glob("schema-*.sql")
+    assert before in [path.read_text() for path in kept]
+
+
+async def test_a_written_migration_leads_to_the_schema_and_back(bench):
+    bench.schema("CREATE TABLE t (id integer PRIMARY KEY);")
+    await bench.databases().write_migration(bench.one(), "first")
+    bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text);\nCREATE VIEW v AS SELECT a FROM t;")
+    _, found = await bench.databases().write_migration(bench.one(), "second")
+    assert found.unexpressed == ()
+    assert len(await bench.deploy()) == 2
+    assert (await bench.databases().difference(bench.one())).empty
+    assert await bench.databases().validate(bench.one()) == ()
+
+
+async def push(bench: Bench) -> tuple[str, ...]:
+    plan = await bench.databases().plan(bench.one(), "push")
+    return await bench.databases().push(bench.one(), plan, tell=lambda text: None, accept_data_loss=True)
+
+
+@given(st.text(alphabet="';$-*/\"\\e \nabBEGINatomicCASEend`[]", max_size=60))
+def test_cutting_text_never_loses_any(text):
+    try:
+        found = split(text, "postgres")
+    except Exception as error:
+        assert "does not end" in str(error) or "no END" in str(error)  # noqa: PT017
+        return
+    for each in found:
+        assert each.text in text
