@@ -109,7 +109,7 @@ def opened(
     target: SqliteFile, mode: str, bounds: Bounds, stop: threading.Event
 ) -> Iterator[sqlite3.Connection]:
     """Raises what the port says; whatever was not committed is gone afterwards."""
-    _require_plain(target)
+    require_plain(target)
     deadline = time.monotonic() + bounds.seconds
     try:
         connection = sqlite3.connect(
@@ -133,7 +133,7 @@ def opened(
             connection.close()
 
 
-def _require_plain(target: SqliteFile) -> None:
+def require_plain(target: SqliteFile) -> None:
     """No link on the way from the root to the file."""
     step = Path(target.root)
     for part in Path(target.path).relative_to(target.root).parts:

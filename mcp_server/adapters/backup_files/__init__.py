@@ -1,0 +1,1 @@
+"""Backups on the disk of this host, sealed."""

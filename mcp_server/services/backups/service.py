@@ -1,0 +1,568 @@
+"""Backups: made and proved in the background, restored beside the live database and then swapped in."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+
+from mcp_server.domain.backups import (
+    SUFFIX,
+    Backup,
+    Reason,
+    Retention,
+    TableSum,
+    differences,
+    expired,
+)
+from mcp_server.domain.database_copies import closed, put_right, scratch_name, swapped
+from mcp_server.domain.databases import Access, Database, Engine, Place
+from mcp_server.domain.errors import Conflict, Corrupt, NotFound, QuaymasterError, Unavailable, WrongHost
+from mcp_server.domain.pages import DEFAULT_LIMIT
+from mcp_server.domain.queries import SqliteFile
+from mcp_server.domain.records import Moment, Value
+from mcp_server.domain.redaction import redacted_text
+from mcp_server.domain.results import PlanResult, Result
+from mcp_server.domain.teams import EnvironmentName
+from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
+from mcp_server.ports.store import Intent, Reading, Transaction
+from mcp_server.services.access import project_of
+from mcp_server.services.backups.dumps import DUMP_SECONDS, Dumps
+from mcp_server.services.calls import Call
+from mcp_server.services.databases.changes import Changes
+from mcp_server.services.databases.jobs import Job
+from mcp_server.services.databases.parts import Parts
+from mcp_server.services.pages import page_size
+from mcp_server.services.plans import draw_token, gate
+
+log = logging.getLogger(__name__)
+TEND = Intent("tend_backups", "quaymaster")
+SETTLE_SECONDS = 60.0
+PROOF_SECONDS = 1800.0
+
+
+class BackupView(Result):
+    """`verified_at`: restored into a scratch database, and every table had the same rows and hashes."""
+
+    id: str
+    project: str | None = None
+    environment: EnvironmentName | None = None
+    engine: Engine
+    reason: Reason
+    state: str
+    bytes: int = 0
+    tables: int = 0
+    rows: int = 0
+    created_at: Moment
+    verified_at: Moment | None = None
+    error: str | None = None
+    next: str | None = None
+
+
+class BackupItem(Value):
+    id: str
+    project: str | None = None
+    environment: EnvironmentName | None = None
+    engine: Engine
+    reason: Reason
+    state: str
+    bytes: int
+    created_at: Moment
+    verified_at: Moment | None = None
+    error: str | None = None
+
+
+class BackupList(Result):
+    items: tuple[BackupItem, ...]
+    cursor: str | None = None
+
+
+class _Noted(Result):
+    id: str
+
+
+class Backups:
+    def __init__(
+        self,
+        parts: Parts,
+        changes: Changes,
+        files: BackupFiles,
+        sums: PostgresSums,
+        copies: SqliteCopies,
+        scratch: Scratch,
+        *,
+        retention: Retention | None = None,
+    ) -> None:
+        self._parts = parts
+        self._changes = changes
+        self._files = files
+        self._sums = sums
+        self._copies = copies
+        self._scratch = scratch
+        self._dumps = Dumps(parts.engine, parts.servers)
+        self._retention = retention or Retention()
+
+    # -- use cases
+
+    async def create(
+        self,
+        call: Call,
+        *,
+        project: str,
+        environment: EnvironmentName | None = None,
+        wait_seconds: float = 45,
+    ) -> BackupView:
+        """Back a database up and prove it; what takes longer than `wait_seconds` goes on without the caller."""
+        drawn = call.new_id("b")
+
+        async def transaction(tx: Transaction) -> _Noted:
+            database = await self._changes.held(tx, call, project, environment)
+            backup = await tx.backups.add(self._begun(drawn, database, "asked", await tx.now()))
+            return _Noted(id=backup.id)
+
+        noted = await self._parts.calls.write(call, transaction, _Noted)
+        backup = await self._standing(noted.id)
+        if backup.stage == "writing" and backup.worker == self._parts.workers.me:
+            await self._parts.jobs.start(f"backup {backup.id}", partial(self._work, id=backup.id)).wait(
+                wait_seconds
+            )
+        return _view(await self._standing(noted.id))
+
+    async def list(
+        self, call: Call, *, project: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    ) -> BackupList:
+        """The team's backups, newest first; those of deleted projects, too."""
+        size = page_size(limit)
+
+        async def reading(tx: Reading) -> BackupList:
+            page = await tx.backups.of_team(call.caller.team_id, project=project, limit=size, after=cursor)
+            return BackupList(items=tuple(_item(one) for one in page.items), cursor=page.cursor)
+
+        return await self._parts.calls.read(reading)
+
+    async def restore(
+        self,
+        call: Call,
+        *,
+        backup_id: str,
+        project: str | None = None,
+        environment: EnvironmentName | None = None,
+        wait_seconds: float = 45,
+    ) -> PlanResult:
+        """Put a backup in the place of a database: first the plan. It is restored beside the live one, compared,
+        and swapped in; what was there before is backed up first.
+
+        `project` and `environment`: another database of the same engine; None: the backup's own.
+        """
+        token = draw_token()
+        chosen = await self._of_team(call, backup_id)
+        name = project or chosen.project or ""
+        scope = environment if project is not None or environment is not None else chosen.environment
+
+        async def transaction(tx: Transaction) -> PlanResult:
+            backup = await tx.backups.hold(chosen.id)
+            if backup is None or backup.stage != "kept":
+                raise Conflict("this backup is not verified, and is not restored")
+            database = await self._changes.held(tx, call, name, scope)
+            if database.engine != backup.engine:
+                raise Conflict(f"the backup is of {backup.engine}, the database on {database.engine}")
+            effects = (
+                f"the contents of '{database.key}' become those of {backup.created_at:%Y-%m-%d %H:%M:%S} UTC",
+                "its sessions are ended for a moment; what was written since is only in a new backup",
+                f"{sum(table.rows for table in backup.tables)} rows in {len(backup.tables)} entries are restored",
+            )
+            target = {"backup": backup.id, "sha256": backup.sha256, "database": database.uid}
+            planned = await gate(tx, call, token, target=target, holds=(database, backup), effects=effects)
+            if planned is not None:
+                return planned
+            await tx.databases.save(database.change(worker=self._parts.workers.me, updated_at=await tx.now()))
+            await tx.backups.save(backup.change(worker=self._parts.workers.me))
+            text = f"'{database.key}' holds what the backup {backup.id} held."
+            return PlanResult(status="done", message=text, effects=effects)
+
+        result = await self._parts.calls.write(call, transaction, PlanResult)
+        if result.status == "planned":
+            return result
+
+        async def found(tx: Reading) -> Database:
+            owner = await project_of(tx, call.caller, name)
+            key = f"{owner.name}/{scope or 'all'}"
+            database = await tx.databases.get(key)
+            if database is None:
+                only = await tx.databases.of_project(owner.name)
+                if len(only) != 1:
+                    raise NotFound("the database is gone")
+                database = only[0]
+            return database
+
+        database = await self._parts.calls.read(found)
+        work = partial(self._restoring, backup=chosen, database=database)
+        job = self._parts.jobs.start(f"restore {database.uid}", work)
+        if not await job.wait(wait_seconds):
+            return result.change(
+                message=f"The restore goes on: {job.line}. get_database tells when it is done."
+            )
+        if job.error is not None:
+            raise job.error
+        return result
+
+    # -- for other use cases
+
+    async def make(self, database: Database, reason: Reason) -> str:
+        """Back up and prove now, waiting for it; the id. Raises what went wrong."""
+        drawn = f"b-{secrets.token_hex(10)}"
+
+        async def transaction(tx: Transaction) -> None:
+            await tx.backups.add(self._begun(drawn, database, reason, await tx.now()))
+
+        await self._parts.store.run(transaction, TEND)
+        await self._make(await self._standing(drawn), database, _silent)
+        return drawn
+
+    async def final(self, database: Database) -> str:
+        """Before a deletion. A database whose server does not run is started for it."""
+        if database.place is not None and database.isolation == "container":
+            await self._parts.servers.start(database.place)
+            await self._parts.servers.until_ready(database.place, self._parts.passwords.login_of(database))
+        return await self.make(database, "deletion")
+
+    async def tend(self) -> None:
+        """Once: what dead processes began is settled, what has had its time goes. For the leader of the home."""
+        home = self._parts.site.home
+        backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
+        for backup in backups:
+            if backup.worker is not None and not self._parts.workers.alive(backup.worker):
+                await self._settle_dead(backup)
+        now = await self._parts.store.read(lambda tx: tx.now())
+        for backup in expired(
+            await self._parts.store.read(lambda tx: tx.backups.of_home(home)), self._retention, now
+        ):
+            await self._forget(backup)
+        known = {one.file for one in await self._parts.store.read(lambda tx: tx.backups.of_home(home))}
+        for name in await self._files.names():
+            if name.removesuffix(".writing") not in known:
+                await self._files.remove(name)
+
+    async def run_schedule(self, hours: float) -> int:
+        """Back up every ready database of this home whose newest verified backup is older than `hours`."""
+        home = self._parts.site.home
+        databases = await self._parts.store.read(lambda tx: tx.databases.of_home(home))
+        backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
+        now = await self._parts.store.read(lambda tx: tx.now())
+        newest = {one.database_uid: one.created_at for one in backups if one.stage == "kept"}
+        made = 0
+        for database in databases:
+            last = newest.get(database.uid)
+            due = last is None or (now - last).total_seconds() >= hours * 3600
+            if not due or database.stage != "ready" or database.wanted != "running":
+                continue
+            try:
+                await self.make(database, "schedule")
+                made += 1
+            except QuaymasterError as error:
+                log.warning("no backup of %s: %s", database.key, error.message)
+        return made
+
+    # -- making
+
+    def _begun(self, id: str, database: Database, reason: Reason, now: Moment) -> Backup:
+        site = self._parts.site
+        if database.home != site.home:
+            raise WrongHost(f"this database is on {database.host_name}", host=database.host_name)
+        return Backup(
+            id=id,
+            team_id=database.team_id,
+            project=database.project,
+            project_uid=database.project_uid,
+            environment=database.environment,
+            database_uid=database.uid,
+            home=site.home,
+            host=site.host,
+            host_name=site.host_name,
+            engine=database.engine,
+            reason=reason,
+            worker=self._parts.workers.me,
+            file=f"{id}{SUFFIX}",
+            extensions=database.extensions,
+            created_at=now,
+        )
+
+    async def _work(self, job: Job, *, id: str) -> None:
+        backup = await self._standing(id)
+        databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
+        database = next((one for one in databases if one.uid == backup.database_uid), None)
+        if database is not None:
+            await self._make(backup, database, job.tell)
+
+    async def _make(self, backup: Backup, database: Database, tell: Callable[[str], Awaitable[None]]) -> None:
+        """Ends with the backup kept, or failed without a file."""
+        try:
+            self._parts.step("backups.noted")
+            await tell("writing")
+            backup = await self._write(backup, database)
+            self._parts.step("backups.written")
+            await tell("proving it")
+            await self._prove(backup, database)
+            self._parts.step("backups.proved")
+            await self._settle(backup)
+            self._parts.step("backups.settled")
+        except BaseException as error:
+            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
+                why = (
+                    error.message
+                    if isinstance(error, QuaymasterError)
+                    else "the server stopped, or failed at it"
+                )
+                await self._give_up(backup, why)
+            raise
+
+    async def _write(self, backup: Backup, database: Database) -> Backup:
+        if database.path is not None:
+            return await self._write_file(backup, database)
+        place, access = _parts_of(database)
+        login = self._parts.passwords.login_of(database)
+        async with (
+            self._sums.moment(login, seconds=DUMP_SECONDS) as seen,
+            self._files.writing(backup.file, backup.context()) as sink,
+        ):
+            await self._dumps.dump(place, access, seen.snapshot, sink)
+        return backup.change(
+            tables=tuple(seen.tables), extensions=tuple(seen.extensions), server_version=seen.version
+        )
+
+    async def _write_file(self, backup: Backup, database: Database) -> Backup:
+        async with self._scratch.folder() as folder:
+            copy = f"{folder}/copy.db"
+            tables = await self._copies.copy(await self.sqlite_file(database), copy)
+            async with self._files.writing(backup.file, backup.context()) as sink:
+                async for piece in self._scratch.read(copy):
+                    await sink(piece)
+        return backup.change(tables=tuple(tables))
+
+    # -- proving
+
+    async def _prove(self, backup: Backup, database: Database) -> None:
+        """Restore it from its file into a scratch database, and compare. Raises Corrupt with the differences."""
+        if database.path is not None:
+            async with self._scratch.folder() as folder:
+                _require_same(backup, await self._unpacked(backup, f"{folder}/copy.db"))
+            return
+        place, _ = _parts_of(database)
+        name = scratch_name(backup.id)
+        try:
+            _require_same(backup, await self._restored(backup, database, name))
+        finally:
+            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
+                await self._dumps.drop(place, name)
+
+    async def _unpacked(self, backup: Backup, path: str) -> tuple[TableSum, ...]:
+        await self._scratch.write(path, self._files.reading(backup.file, backup.context()))
+        return tuple(await self._copies.tables(path))
+
+    async def _restored(self, backup: Backup, database: Database, name: str) -> tuple[TableSum, ...]:
+        """Into a new database of this name on the server of `database`, as its role."""
+        place, access = _parts_of(database)
+        same_roles = database.isolation == "container" or backup.database_uid == database.uid
+        await self._dumps.restore(
+            place,
+            access,
+            name,
+            backup.extensions,
+            lambda: self._files.reading(backup.file, backup.context()),
+            privileges=same_roles,
+        )
+        self._parts.step("backups.restored")
+        login = self._parts.passwords.login_of(database).change(database=name)
+        return tuple(await self._sums.tables(login, seconds=PROOF_SECONDS))
+
+    # -- restoring
+
+    async def _restoring(self, job: Job, *, backup: Backup, database: Database) -> None:
+        """Ends with the database swapped, or as it was; never in between."""
+        try:
+            await job.tell("backing up what is there now")
+            await self.make(database, "restore")
+            self._parts.step("restore.backed_up")
+            await job.tell("restoring beside it")
+            if database.path is not None:
+                await self._swap_file(backup, database)
+            else:
+                await self._swap_postgres(backup, database)
+            self._parts.step("restore.swapped")
+        finally:
+            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
+                await self._parts.store.run(partial(self._released, backup=backup, database=database), TEND)
+
+    async def _swap_file(self, backup: Backup, database: Database) -> None:
+        target = await self.sqlite_file(database)
+        new = f"{target.path}.{backup.id}.new"
+        try:
+            _require_same(backup, await self._unpacked(backup, new))
+            self._parts.step("restore.proved")
+            await self._copies.replace(target, new)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._parts.files.remove(target.root, new)
+
+    async def _swap_postgres(self, backup: Backup, database: Database) -> None:
+        place, access = _parts_of(database)
+        try:
+            _require_same(backup, await self._restored(backup, database, scratch_name(backup.id)))
+            self._parts.step("restore.proved")
+            with anyio.CancelScope(shield=True):
+                await self._dumps.run_sql(place, closed(access))
+                self._parts.step("restore.closed")
+                await self._dumps.run_sql(place, swapped(access, backup.id))
+        finally:
+            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
+                await self._dumps.run_sql(place, put_right(access, backup.id))
+
+    async def _released(self, tx: Transaction, *, backup: Backup, database: Database) -> None:
+        held = await tx.databases.hold(database.key)
+        if held is not None and held.uid == database.uid and held.worker == self._parts.workers.me:
+            await tx.databases.save(held.change(worker=None, updated_at=await tx.now()))
+        kept = await tx.backups.hold(backup.id)
+        if kept is not None and kept.worker == self._parts.workers.me:
+            await tx.backups.save(kept.change(worker=None))
+
+    # -- settling
+
+    async def _settle(self, backup: Backup) -> None:
+        stored = await self._files.stored(backup.file)
+
+        async def transaction(tx: Transaction) -> None:
+            held = await tx.backups.hold(backup.id)
+            if held is None or held.worker != self._parts.workers.me:
+                raise Conflict("the backup was given up meanwhile")
+            now = await tx.now()
+            await tx.backups.save(
+                held.change(
+                    stage="kept",
+                    worker=None,
+                    bytes=stored.bytes,
+                    sha256=stored.sha256,
+                    tables=backup.tables,
+                    extensions=backup.extensions,
+                    server_version=backup.server_version,
+                    finished_at=now,
+                    verified_at=now,
+                )
+            )
+
+        await self._parts.store.run(transaction, TEND)
+
+    async def _give_up(self, backup: Backup, why: str) -> None:
+        await self._files.remove(backup.file)
+
+        async def transaction(tx: Transaction) -> None:
+            held = await tx.backups.hold(backup.id)
+            if held is not None and held.stage == "writing":
+                now = await tx.now()
+                error = redacted_text(why)[:500]
+                await tx.backups.save(held.change(stage="failed", worker=None, finished_at=now, error=error))
+
+        await self._parts.store.run(transaction, TEND)
+
+    async def _settle_dead(self, backup: Backup) -> None:
+        """Its process is gone: a scratch database may stand there, or a database be closed for a swap."""
+        databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
+        for database in databases:
+            ready = database.stage == "ready" and database.wanted == "running"
+            if database.place is None or database.access is None or not ready:
+                continue
+            if database.home == self._parts.site.home:
+                try:
+                    await self._dumps.run_sql(database.place, put_right(database.access, backup.id))
+                except QuaymasterError as error:
+                    log.info("%s is put right later: %s", database.key, error.message)
+                    return
+        if backup.stage == "writing":
+            await self._give_up(backup, "its server process ended")
+            return
+
+        async def transaction(tx: Transaction) -> None:
+            held = await tx.backups.hold(backup.id)
+            if held is not None and held.worker == backup.worker:
+                await tx.backups.save(held.change(worker=None))
+
+        await self._parts.store.run(transaction, TEND)
+
+    async def _forget(self, backup: Backup) -> None:
+        """The file first: a record without one is seen again."""
+        await self._files.remove(backup.file)
+
+        async def transaction(tx: Transaction) -> None:
+            held = await tx.backups.hold(backup.id)
+            if held is not None and held.rev == backup.rev:
+                await tx.backups.remove(held)
+
+        await self._parts.store.run(transaction, TEND)
+
+    # -- looking
+
+    async def sqlite_file(self, database: Database) -> SqliteFile:
+        files = self._parts.options.files
+        path = database.path or ""
+        root = await self._parts.injection.root_of(database)
+        return SqliteFile(root=files if path.startswith(f"{files}/") else root or files, path=path)
+
+    async def _standing(self, id: str) -> Backup:
+        found = await self._parts.store.read(lambda tx: tx.backups.get(id))
+        if found is None:
+            raise NotFound("there is no such backup")
+        return found
+
+    async def _of_team(self, call: Call, id: str) -> Backup:
+        found = await self._parts.calls.read(lambda tx: tx.backups.get(id))
+        if found is None or found.team_id != call.caller.team_id or found.subject != "database":
+            raise NotFound("there is no such backup in this team", next="list_backups shows them.")
+        call.about("backups", found.id)
+        if found.home != self._parts.site.home:
+            raise WrongHost(f"this backup is on {found.host_name}", host=found.host_name)
+        return found
+
+
+def _require_same(backup: Backup, found: tuple[TableSum, ...]) -> None:
+    wrong = differences(backup.tables, found)
+    if wrong:
+        raise Corrupt(
+            f"the restored copy differs: {'; '.join(wrong[:5])}",
+            next="Make a new backup; this one is not used.",
+        )
+
+
+def _parts_of(database: Database) -> tuple[Place, Access]:
+    if database.place is None or database.access is None:
+        raise Unavailable("the database has no server")
+    return database.place, database.access
+
+
+async def _silent(line: str) -> None:
+    return None
+
+
+def _item(backup: Backup) -> BackupItem:
+    return BackupItem(
+        id=backup.id,
+        project=backup.project,
+        environment=backup.environment,
+        engine=backup.engine,
+        reason=backup.reason,
+        state="verified" if backup.stage == "kept" else backup.stage,
+        bytes=backup.bytes,
+        created_at=backup.created_at,
+        verified_at=backup.verified_at,
+        error=backup.error,
+    )
+
+
+def _view(backup: Backup) -> BackupView:
+    return BackupView(
+        **_item(backup).model_dump(),
+        tables=len(backup.tables),
+        rows=sum(table.rows for table in backup.tables),
+        next="list_backups tells when it is verified." if backup.stage == "writing" else None,
+    )
