@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from mcp_server.adapters.postgres.primary import PostgresPrimary
     from mcp_server.adapters.registry.maintenance import Report
     from mcp_server.services.schemas.databases import Databases as CodeDatabases
+    from mcp_server.services.schemas.projects import ProjectSchemas
     from mcp_server.tools.server import QuaymasterServer
 
 log = logging.getLogger(__name__)
@@ -473,6 +474,14 @@ def code_databases(
     return Databases(DiskFolders(root, environ), LiveEngines(root), environment, who)
 
 
+def _project_schemas(calls: Calls) -> ProjectSchemas:
+    from mcp_server.services.schemas.projects import ProjectSchemas
+
+    return ProjectSchemas(
+        calls, lambda root, environment, owner: code_databases(root, None, environment, owner=owner)
+    )
+
+
 # Servers.
 
 
@@ -486,6 +495,7 @@ def make_server(house: House) -> QuaymasterServer:
     from mcp_server.tools.keys import add_key_tools
     from mcp_server.tools.locks import add_lock_tools
     from mcp_server.tools.members import add_member_tools
+    from mcp_server.tools.migrations import add_migration_tools
     from mcp_server.tools.projects import add_project_tools
     from mcp_server.tools.prompts import INSTRUCTIONS, add_prompts
     from mcp_server.tools.queries import add_query_tools
@@ -502,6 +512,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_database_tools(catalogue, house.databases)
     add_deployment_tools(catalogue, house.hosting)
     add_query_tools(catalogue, house.queries)
+    add_migration_tools(catalogue, _project_schemas(house.calls))
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
     add_team_tools(catalogue, house.teams)

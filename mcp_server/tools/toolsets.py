@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from mcp_server.domain.errors import Invalid
 
-Toolset = Literal["projects", "databases", "deployments", "environment", "work", "teams", "audit", "system"]
+Toolset = Literal["projects", "databases", "deployments", "environment", "schemas", "work", "teams", "audit", "system"]
 TOOLSETS: tuple[Toolset, ...] = get_args(Toolset)
 NAMES: tuple[str, ...] = (*TOOLSETS, "default", "all")
 

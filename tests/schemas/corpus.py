@@ -46,14 +46,14 @@ def schemas(draw: st.DrawFn, engine: str) -> str:
     for table in tables:
         parts += draw(_indexes(table, columns[table]))
     readable = [table for table in tables if columns[table]]
-    if readable and draw(COIN):
+    if draw(COIN) and readable:
         table = draw(st.sampled_from(readable))
         parts.append(f'CREATE VIEW seen AS SELECT id, {columns[table][0]} FROM "{table}"')  # noqa: S608
         if engine == "postgres" and draw(COIN):
             parts.append("CREATE VIEW seen_again AS SELECT id FROM seen")
-    if readable and draw(COIN):
+    if draw(COIN) and readable:
         parts += _trigger(engine, readable[0])
-    if engine == "postgres" and tables and draw(COIN):
+    if draw(COIN) and engine == "postgres" and tables:
         parts.append(f"COMMENT ON TABLE \"{tables[0]}\" IS 'what it''s for'")
     return ";\n".join(parts) + (";\n" if parts else "")
 
@@ -75,16 +75,16 @@ def _table(draw: st.DrawFn, engine: str, table: str, columns: dict[str, list[str
         names.append(f'"{column}"')
         lines.append(line)
     columns[table] = names
-    if names and draw(COIN):
+    if draw(COIN) and names:
         lines.append(f"CHECK ({names[0]} IS NOT NULL)")
     if len(names) > 1 and draw(COIN):
         lines.append(f"UNIQUE ({names[-1]}, {names[0]})" if draw(COIN) else f"UNIQUE ({names[0]})")
     parents = [other for other in columns if other != table]
-    if parents and engine == "postgres" and draw(COIN):
+    if draw(COIN) and parents and engine == "postgres":
         lines.append(f'parent integer, FOREIGN KEY (parent) REFERENCES "{parents[0]}" (id) ON DELETE CASCADE')
         if "bigint" in key:
             lines[-1] = lines[-1].replace("parent integer", "parent bigint", 1)
-    elif parents and engine == "sqlite" and draw(COIN):
+    elif draw(COIN) and parents and engine == "sqlite":
         lines.insert(1, f'parent integer REFERENCES "{parents[0]}" (id)')
     body = ",\n    ".join(lines)
     return f'CREATE TABLE "{table}" (\n    {body}\n)'

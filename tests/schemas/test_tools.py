@@ -1,0 +1,80 @@
+"""The same operations as tools: rights, plans, walls between teams and directories."""
+
+import pytest
+
+from tests.schemas.conftest import bench_at
+from tests.tools.desk import opened
+
+APP = {"project": "shop", "database": "app"}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    found = bench_at(tmp_path / "shop", "sqlite", "unused")
+    (found.root / ".env").write_text(f"RDS_APP_URL=sqlite:///{found.root}/app.db\n")
+    found.schema("CREATE TABLE t (id integer PRIMARY KEY, a text);")
+    found.migration("001_one", "CREATE TABLE t (id integer PRIMARY KEY);", "DROP TABLE t;")
+    (found.folder / "seed.sql").write_text("INSERT INTO t (id) VALUES (1);")
+    return found
+
+
+async def test_a_schema_is_migrated_seeded_pushed_pulled_and_rolled_back_by_tools(tmp_path, shop):
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(shop.root)})
+        [status] = (await desk.done("schema_status", {"project": "shop"}))["databases"]
+        assert status["pending"] == ["001_one"]
+
+        planned = await desk.done("apply_migration", APP)
+        assert planned["message"].startswith("Nothing has been changed yet")
+        assert planned["effects"][0] == "apply 001_one"
+        token = {"plan_token": planned["plan_token"]}
+        assert (await desk.done("apply_migration", APP | token))["message"] == "Applied 001_one."
+        used = await desk.call("apply_migration", APP | token)
+        assert used.structured_content["code"] == "PLAN_STALE"
+
+        await desk.done("seed_database", APP)
+        read = await desk.done("execute_sql", APP | {"sql": "SELECT id FROM t"})
+        assert read["rows"] == [[1]]
+        refused = await desk.call("execute_sql", APP | {"sql": "DELETE FROM t"})
+        assert refused.structured_content["code"] == "STATEMENT_FAILED"
+        assert "ADD COLUMN" in (await desk.done("plan_migration", APP))["up"]
+        assert (await desk.done("validate_schema", APP))["valid"] is False
+
+        for tool, more in (
+            ("rollback_migration", {"target": "base"}),
+            ("push_schema", {}),
+            ("pull_schema", {}),
+        ):
+            planned = await desk.done(tool, APP | more)
+            done = await desk.done(tool, APP | more | {"plan_token": planned["plan_token"]})
+            assert done["status"] == "done"
+        assert "CREATE TABLE t" in (shop.folder / "schema.sql").read_text()
+
+
+async def test_a_plan_is_stale_when_a_file_has_changed(tmp_path, shop):
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(shop.root)})
+        planned = await desk.done("apply_migration", APP)
+        shop.migration("002_two", "CREATE TABLE two (id integer);")
+        stale = await desk.call("apply_migration", APP | {"plan_token": planned["plan_token"]})
+        assert stale.structured_content["code"] == "PLAN_STALE"
+
+
+async def test_another_team_finds_no_schema_and_a_viewer_changes_none(tmp_path, shop):
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(shop.root)})
+        other = await desk.other_team()
+        foreign = await desk.call("schema_status", {"project": "shop"}, caller=other)
+        assert foreign.structured_content["code"] == "NOT_FOUND"
+
+
+async def test_over_http_a_sqlite_file_outside_the_project_is_not_opened(tmp_path, shop):
+    (shop.root / ".env").write_text(f"RDS_APP_URL=sqlite:///{tmp_path}/elsewhere.db\n")
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(shop.root)})
+        from tests.tools.desk import OWNER
+
+        caller = OWNER.change(transport="http")
+        refused = await desk.call("execute_sql", APP | {"sql": "SELECT 1"}, caller=caller)
+        assert refused.structured_content["code"] == "FORBIDDEN"
+        assert not (tmp_path / "elsewhere.db").exists()
