@@ -24,6 +24,8 @@ import anyio
 from pydantic import SecretStr
 
 from mcp_server.adapters import faults
+from mcp_server.adapters.backup_files.scratch import HomeScratch
+from mcp_server.adapters.backup_files.sealed import SealedFiles
 from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
 from mcp_server.adapters.dotenv.blocks import DotenvBlocks
 from mcp_server.adapters.host.machine import ThisMachine
@@ -31,6 +33,7 @@ from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
 from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectStatements
+from mcp_server.adapters.project_sql.sums import FileCopies, ProjectSums
 from mcp_server.adapters.readiness.sockets import SocketReadiness
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
@@ -39,8 +42,9 @@ from mcp_server.adapters.sealing.aes import AesSealer
 from mcp_server.adapters.sealing.keys import setting_and_file
 from mcp_server.adapters.sqlite.files import DiskSqliteFiles
 from mcp_server.config import Settings
+from mcp_server.domain.backups import Retention
 from mcp_server.domain.callers import Caller
-from mcp_server.domain.databases import Site, parse_ports
+from mcp_server.domain.databases import Database, Site, parse_ports
 from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated, Unavailable
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.pages import Page
@@ -53,6 +57,7 @@ from mcp_server.ports.keyring import KeyRing
 from mcp_server.ports.mirror import Outage
 from mcp_server.ports.store import Reading, Store
 from mcp_server.services.audit import AuditLog
+from mcp_server.services.backups.service import Backups
 from mcp_server.services.bootstrap import Bootstrap
 from mcp_server.services.calls import Calls
 from mcp_server.services.conflicts import Conflicts
@@ -117,6 +122,7 @@ class House:
     sweeper: Sweeper
     databases: Databases
     queries: Queries
+    backups: Backups
     hosting: Hosting
     workers: HomeWorkers
 
@@ -204,7 +210,8 @@ async def _workplace(settings: Settings, mirror: RegistryMirror) -> AsyncIterato
             await engine.close()
 
 
-def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace) -> Databases:
+def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace) -> tuple[Databases, Backups]:
+    """Databases and their backups, of which each asks for the other."""
     options = Options(
         files=str(settings.home / "databases"),
         image=settings.postgres_image,
@@ -221,22 +228,36 @@ def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace)
             pids=settings.database_pids,
         ),
     )
-    return Databases(
-        Parts(
-            store=store,
-            calls=calls,
-            engine=place.engine,
-            logins=AsyncpgLogins(),
-            files=DiskSqliteFiles(),
-            env_files=DotenvBlocks(),
-            machine=place.machine,
-            workers=place.workers,
-            sealer=AesSealer(setting_and_file(settings.encryption_key(), settings.home)),
-            site=place.site,
-            options=options,
-            step=faults.at,
-        )
+    parts = Parts(
+        store=store,
+        calls=calls,
+        engine=place.engine,
+        logins=AsyncpgLogins(),
+        files=DiskSqliteFiles(),
+        env_files=DotenvBlocks(),
+        machine=place.machine,
+        workers=place.workers,
+        sealer=AesSealer(setting_and_file(settings.encryption_key(), settings.home)),
+        site=place.site,
+        options=options,
+        step=faults.at,
     )
+
+    async def final_backup(database: Database) -> str:
+        return await backups.final(database)
+
+    databases = Databases(parts, final_backup=final_backup)
+    backups = Backups(
+        parts,
+        databases.changes,
+        SealedFiles(settings.home / "backups", parts.sealer),
+        ProjectSums(),
+        FileCopies(),
+        HomeScratch(settings.home / "scratch"),
+        retention=Retention(most=settings.backup_keep, days=settings.backup_days),
+        hours=settings.backup_hours,
+    )
+    return databases, backups
 
 
 def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
@@ -354,7 +375,7 @@ def _furnished(
     place: Workplace,
 ) -> House:
     calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
-    databases = _databases(settings, store, calls, place)
+    databases, backups = _databases(settings, store, calls, place)
     locks = Locks(calls)
     return House(
         settings=settings,
@@ -377,6 +398,7 @@ def _furnished(
         conflicts=Conflicts(calls),
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
         databases=databases,
+        backups=backups,
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
         hosting=_hosting(settings, store, calls, place, databases),
         workers=place.workers,
@@ -489,6 +511,7 @@ def make_server(house: House) -> QuaymasterServer:
     """The MCP server of a house: every tool, prompt and resource. Who sees what is decided for each
     request."""
     from mcp_server.tools.audit import add_audit_tools
+    from mcp_server.tools.backups import add_backup_tools
     from mcp_server.tools.catalogue import Catalogue
     from mcp_server.tools.databases import add_database_tools
     from mcp_server.tools.deployments import add_deployment_tools
@@ -512,6 +535,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_database_tools(catalogue, house.databases)
     add_deployment_tools(catalogue, house.hosting)
     add_query_tools(catalogue, house.queries)
+    add_backup_tools(catalogue, house.backups)
     add_migration_tools(catalogue, _project_schemas(house.calls))
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
@@ -655,6 +679,7 @@ async def _lead(house: House) -> None:
         await anyio.sleep(LEAD_SECONDS)
     async with anyio.create_task_group() as beside:
         beside.start_soon(house.databases.lead)
+        beside.start_soon(house.backups.lead)
         beside.start_soon(house.hosting.lead)
         if house.settings.database_url is None:
             beside.start_soon(_sweep_for_ever, house)

@@ -239,6 +239,7 @@ Cpus = Annotated[
     float, Field(ge=0.1, le=1024, allow_inf_nan=False), WithJsonSchema({"rule": "cores, 0.1 to 1024"})
 ]
 Standbys = Annotated[int, Field(ge=0, le=100), WithJsonSchema({"rule": "a whole number, 0 to 100"})]
+Hours = Annotated[int, Field(ge=0, le=8760), WithJsonSchema({"rule": "whole hours, 0 to 8760"})]
 Days = Annotated[int, Field(ge=1, le=36500), WithJsonSchema({"rule": "whole days, 1 to 36500"})]
 Port = Annotated[int, Field(ge=1, le=65535), WithJsonSchema({"rule": "a port, 1 to 65535"})]
 Seconds = Annotated[
@@ -413,6 +414,9 @@ class Settings(BaseModel):
 
     quota_projects: Count = _variable(200, "Most projects of a team.")
     quota_databases: Count = _variable(50, "Most databases of a team.")
+    backup_hours: Hours = _variable(0, "Hours between scheduled backups of every running database; 0: none.")
+    backup_keep: Count = _variable(7, "Backups of a database that stay, however old.")
+    backup_days: Days = _variable(30, "Days for which further backups stay.")
     quota_domains: Count = _variable(200, "Most domains of a team.")
     quota_members: Count = _variable(200, "Most members of a team.")
     quota_keys: Count = _variable(200, "Most API keys of a team that are not revoked.")

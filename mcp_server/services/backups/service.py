@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 TEND = Intent("tend_backups", "quaymaster")
 SETTLE_SECONDS = 60.0
 PROOF_SECONDS = 1800.0
+BETWEEN_LOOKS = 60.0
 
 
 class BackupView(Result):
@@ -95,7 +96,9 @@ class Backups:
         scratch: Scratch,
         *,
         retention: Retention | None = None,
+        hours: float = 0,
     ) -> None:
+        """`hours` between scheduled backups of every running database; 0: none."""
         self._parts = parts
         self._changes = changes
         self._files = files
@@ -104,6 +107,7 @@ class Backups:
         self._scratch = scratch
         self._dumps = Dumps(parts.engine, parts.servers)
         self._retention = retention or Retention()
+        self._hours = hours
 
     # -- use cases
 
@@ -229,6 +233,17 @@ class Backups:
             await self._parts.servers.until_ready(database.place, self._parts.passwords.login_of(database))
         return await self.make(database, "deletion")
 
+    async def lead(self) -> None:
+        """Settle, make what is due, let go of what has had its time; never ends. For the leader of the home."""
+        while True:
+            try:
+                await self.tend()
+                if self._hours:
+                    await self.run_schedule(self._hours)
+            except QuaymasterError as error:
+                log.info("backups are looked at later: %s", error.message)
+            await anyio.sleep(BETWEEN_LOOKS)
+
     async def tend(self) -> None:
         """Once: what dead processes began is settled, what has had its time goes. For the leader of the home."""
         home = self._parts.site.home
@@ -241,7 +256,8 @@ class Backups:
             await self._parts.store.read(lambda tx: tx.backups.of_home(home)), self._retention, now
         ):
             await self._forget(backup)
-        known = {one.file for one in await self._parts.store.read(lambda tx: tx.backups.of_home(home))}
+        left = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
+        known = {one.file for one in left if one.stage != "failed"}
         for name in await self._files.names():
             if name.removesuffix(".writing") not in known:
                 await self._files.remove(name)
