@@ -121,21 +121,21 @@ def page_sql(wanted: PageWanted) -> tuple[str, list[str]]:
     table, order = wanted.table, wanted.order
     arguments: list[str] = []
     conditions = [_condition(table, each, arguments) for each in wanted.filters]
-    names = ", ".join(_order(name) for name in order)
+    names = ", ".join(_sorted_by(name) for name in order)
     if wanted.after:
         marks = []
         for name, value in zip(order, wanted.after, strict=True):
             arguments.append(value)
             marks.append(_mark(table, name, len(arguments)))
         conditions.append(f"({names}) {'<' if wanted.backwards else '>'} ({', '.join(marks)})")
-    selected = [f"{_order(name)}::text" for name in order]
+    selected = [f"{_sorted_by(name)}::text" for name in order]
     selected += [_cut(table, column.name, SHOWN) for column in table.columns]
     direction = " DESC" if wanted.backwards else ""
-    sql = f"SELECT {', '.join(selected) or '1'} FROM {table.sql}"  # noqa: S608 - names are quoted, values are arguments
+    sql = f"SELECT {', '.join(selected) or '1'} FROM {table.sql} AS t"  # noqa: S608 - names are quoted, values are arguments
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
     if order:
-        sql += f" ORDER BY {', '.join(_order(name) + direction for name in order)}"
+        sql += f" ORDER BY {', '.join(_sorted_by(name) + direction for name in order)}"
     return f"{sql} LIMIT {wanted.limit + 1}", arguments
 
 
@@ -169,6 +169,11 @@ def _cut(table: Table, name: str, length: int) -> str:
     return f"left({plain}::text, {length}), length({plain}::text)"
 
 
+def _sorted_by(name: str) -> str:
+    """Qualified: alone it would mean the selected text of the same name, which sorts otherwise."""
+    return f"t.{_order(name)}"
+
+
 def _order(name: str) -> str:
     return name if name == "ctid" else quoted(name)
 
@@ -200,6 +205,6 @@ async def _count(connection: asyncpg.Connection[Any], table: Table) -> Counted:
     )
     if estimate > COUNTED:
         return Counted(int(estimate), exact=False)
-    sql = f"SELECT count(*) FROM (SELECT FROM {table.sql} LIMIT {COUNTED + 1}) AS some"  # noqa: S608
+    sql = f"SELECT count(*) FROM (SELECT FROM {table.sql} LIMIT {COUNTED + 1}) AS counted"  # noqa: S608
     rows = int(await connection.fetchval(sql))
     return Counted(min(rows, COUNTED), exact=rows <= COUNTED)

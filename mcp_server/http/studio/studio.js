@@ -73,6 +73,7 @@ function showTables() {
 }
 
 async function show() {
+  turn += 1;  // an answer that is still on its way is for a view that was left
   dialog.close();
   showTables();
   const { name, filters, view } = place();
@@ -144,7 +145,7 @@ function filterBar(table, filters) {
 
 function grid(table, rows, again) {
   const edits = schema.writable && table.kind === "table" && table.told_apart;
-  const titles = table.columns.map((each) => make("th", { scope: "col" }, each.name + (table.key.includes(each.name) ? " 🔑" : ""),
+  const titles = table.columns.map((each) => make("th", { scope: "col" }, each.name + (table.key.includes(each.name) ? " · key" : ""),
     make("small", { textContent: each.type })));
   if (edits) titles.push(make("th", { scope: "col", "aria-label": "Actions" }));
   const body = rows.map((row) => {
@@ -163,9 +164,12 @@ function cell(table, row, column, place, edits, again) {
     const shown = text.length > 120 ? `${text.slice(0, 120)}…` : text;
     const reference = table.foreign_keys.find((each) => each.columns.includes(column.name));
     const target = reference && filtersOf(table, row, reference);
-    node.append(target ? make("a", { href: address(reference.target, target), textContent: shown, title: `Show in ${reference.target}` }) : shown);
+    const value = make("div", { className: "value" }, target
+      ? make("a", { href: address(reference.target, target), textContent: shown, title: `Show in ${reference.target}` })
+      : make("span", { textContent: shown }));
+    node.append(value);
     if (text.length > 120 || length > text.length) {
-      node.append(make("button", { className: "cut", textContent: "more", "aria-label": `Whole value of ${column.name}`, onclick: () => wholeValue(table, row, column) }));
+      value.append(make("button", { className: "cut", textContent: "more", "aria-label": `Whole value of ${column.name}`, onclick: () => wholeValue(table, row, column) }));
     }
   }
   if (edits && !column.fixed) node.ondblclick = () => editValue(table, row, column, again);
@@ -246,7 +250,7 @@ async function settle(form, path, body, again) {
 function showSchema(table) {
   const refers = (column) => table.foreign_keys.filter((each) => each.columns.includes(column.name));
   const rows = table.columns.map((each) => make("tr", {},
-    make("td", { textContent: each.name + (table.key.includes(each.name) ? " 🔑" : "") }), make("td", { textContent: each.type || "any" }),
+    make("td", { textContent: each.name + (table.key.includes(each.name) ? " · key" : "") }), make("td", { textContent: each.type || "any" }),
     make("td", { textContent: each.not_null ? "" : "yes" }), make("td", { textContent: each.fixed ? "always" : each.default ? "yes" : "" }),
     make("td", {}, ...refers(each).map((other) => make("a", { href: address(other.target, [], "schema"), textContent: `${other.target} (${other.target_columns.join(", ")})` })))));
   const titles = ["Column", "Type", "Null", "Filled in", "Refers to"].map((each) => make("th", { scope: "col", textContent: each }));
