@@ -118,6 +118,34 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(ipaddress.ip_network(text)) for text in texts)
 
 
+def _edge_places(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses, or one DNS name alone: no other record may stand beside a CNAME."""
+    places = tuple(_host(text) for text in texts)
+    names = [place for place in places if ":" not in place and not re.fullmatch(r"[0-9.]+", place)]
+    for place in places:
+        if place in names:
+            _domain(place)
+        else:
+            ipaddress.ip_address(place)
+    if names and len(places) > 1:
+        _refuse()
+    return places
+
+
+def _servers(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Each an address, or an address with a port."""
+    for text in texts:
+        bare = re.fullmatch(r"(?:\[([^\]]+)\]|([0-9.]+)):([0-9]{1,5})", text)
+        if bare is not None and not 1 <= int(bare[3]) <= 65535:
+            _refuse()
+        ipaddress.ip_address(text if bare is None else bare[1] or bare[2])
+    return texts
+
+
+def _zone_names(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_domain(text) for text in texts)
+
+
 def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
     if not texts or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", text) for text in texts):
         _refuse()
@@ -311,6 +339,24 @@ NetworkList = Annotated[
     AfterValidator(_networks),
     WithJsonSchema({"rule": "IP addresses or networks such as 10.0.0.0/8, separated by commas"}),
 ]
+EdgePlaces = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(_edge_places),
+    WithJsonSchema({"rule": "IP addresses separated by commas, or one domain name"}),
+]
+ServerList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(_servers),
+    WithJsonSchema({"rule": "IP addresses, each with or without :port, separated by commas"}),
+]
+DomainList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    AfterValidator(_zone_names),
+    WithJsonSchema({"rule": "domain names, separated by commas"}),
+]
 WordList = Annotated[
     tuple[str, ...],
     BeforeValidator(_split),
@@ -330,6 +376,9 @@ RedisUrl = Annotated[
 ]
 Password = Annotated[SecretStr, WithJsonSchema({"rule": "a password"})]
 Token = Annotated[SecretStr, AfterValidator(_token), WithJsonSchema({"rule": "an API key"})]
+ProviderToken = Annotated[
+    SecretStr, AfterValidator(_token), WithJsonSchema({"rule": "a token without spaces"})
+]
 EncryptionKey = Annotated[
     SecretStr,
     AfterValidator(_encryption_key),
@@ -465,6 +514,24 @@ class Settings(BaseModel):
         default_factory=_tls_for,
         description="Certificates: by ACME, its staging service, an internal authority, or none.",
         json_schema_extra={"shown": "off for localhost, else acme"},
+    )
+    edge_address: EdgePlaces = _variable(
+        (), "Where DNS must lead for a domain to be verified: the proxy's addresses, or one name that has them."
+    )
+    dns_servers: ServerList = _variable(
+        (), "DNS servers that are asked where a domain leads.", shown="the machine's own"
+    )
+    cloudflare_zones: DomainList = _variable(
+        (), "Zones at Cloudflare in which subdomains may be made, with their DNS records."
+    )
+    cloudflare_token: ProviderToken | None = _variable(
+        None, "Cloudflare's API token that may read the zones and edit their DNS."
+    )
+    cloudflare_url: PublicUrl = _variable(
+        "https://api.cloudflare.com/client/v4", "Where Cloudflare's API is spoken."
+    )
+    webhook_networks: NetworkList = _variable(
+        (), "Internal networks that a team's webhooks may lead to; public addresses always may."
     )
     docker_host: DockerHost | None = _variable(
         None, "The Docker engine.", name="DOCKER_HOST", shown="the engine's usual socket"

@@ -196,6 +196,12 @@ WRONG = {
     "QUAYMASTER_EDGE_HTTPS_PORT": ["70000"],
     "QUAYMASTER_EDGE_TLS": ["yes"],
     "QUAYMASTER_BASE_DOMAIN": ["10.0.0.1", "::1", "a_b.c", "a b", "http://h", "x" * 254],
+    "QUAYMASTER_EDGE_ADDRESS": ["a b", "edge.example.org,192.0.2.1", "192.0.2.999", "a_b.c", "http://h"],
+    "QUAYMASTER_DNS_SERVERS": ["dns.example.org", "192.0.2.1:0", "192.0.2.1:70000", "[::1]:x"],
+    "QUAYMASTER_CLOUDFLARE_ZONES": ["a b", "192.0.2.1", "*.example.org"],
+    "QUAYMASTER_CLOUDFLARE_TOKEN": ["two words", "schlüssel"],
+    "QUAYMASTER_CLOUDFLARE_URL": ["ftp://h", "https://u:p@h"],
+    "QUAYMASTER_WEBHOOK_NETWORKS": ["*", "proxy", "10.0.0.1/8"],
     "DOCKER_HOST": ["/var/run/docker.sock", "tcp://", "unix://", "ftp://h", "tcp://u:p@h:1", "tcp://h:x"],
     "QUAYMASTER_AUDIT_RETENTION_DAYS": ["0", "1.5", "ever"],
     "QUAYMASTER_LOG_LEVEL": ["loud"],
@@ -421,6 +427,7 @@ SECRETS = {
     "QUAYMASTER_DATABASE_URL": f"postgresql://{CANARY}:{CANARY}@h:5432/db?password={CANARY}",
     "QUAYMASTER_REDIS_URL": f"redis://:{CANARY}@h/0",
     "QUAYMASTER_API_KEY": f"qm_{CANARY}",
+    "QUAYMASTER_CLOUDFLARE_TOKEN": CANARY,
     "QUAYMASTER_SECRET_KEY": (CANARY + "A" * 43)[:43],
 }
 IN_PARTS = {"QUAYMASTER_DB_HOST": "h", "QUAYMASTER_DB_PASSWORD": CANARY}

@@ -49,6 +49,10 @@ ACTIONS: dict[str, Degraded] = {
     "environment_history": "served",
     "diff_environment": "served",
     "restore_environment": "journaled",
+    "add_domain": "refused",
+    "verify_domain": "journaled",
+    "list_domains": "served",
+    "remove_domain": "refused",
     "schema_status": "served",
     "plan_migration": "served",
     "apply_migration": "refused",
@@ -91,6 +95,7 @@ ACTIONS: dict[str, Degraded] = {
 HOUSEKEEPING: dict[str, Degraded] = {
     "sweep": "journaled",
     "tend_databases": "journaled",
+    "tidy_domains": "refused",
 }
 """What a server does by itself. Removing what has ended grants nothing, and a removal never meets a renewed lease
 (`merging`)."""

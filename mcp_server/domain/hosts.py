@@ -35,11 +35,11 @@ def is_host(text: str) -> bool:
     return len(text) <= MAX_NAME and len(labels) > 1 and all(LABEL.fullmatch(label) for label in labels)
 
 
-def custom_host(text: str, base: str) -> str:
-    """A person's own domain in the one spelling: lower case, without a dot at the end.
+def public_host(text: str) -> str:
+    """A domain name in the one spelling: lower case, without a dot at the end.
 
-    Raises Invalid for what is no public name (one label, an address, a wildcard, other letters than ASCII
-    ones: those are written as xn--...), and for a name of the base domain, which belongs to projects.
+    Raises Invalid for what is no public name: one label, an address, a wildcard, other letters than ASCII ones
+    (those are written as xn--...).
     """
     host = text.strip().removesuffix(".").lower()
     if not text.isascii() or not is_host(host):
@@ -48,6 +48,15 @@ def custom_host(text: str, base: str) -> str:
         )
     if host.rpartition(".")[2].isdigit():
         raise Invalid.field("domain", "a domain name, not an address")
+    return host
+
+
+def custom_host(text: str, base: str) -> str:
+    """A person's own domain as `public_host` spells it.
+
+    Raises Invalid also for a name of the base domain, which belongs to projects.
+    """
+    host = public_host(text)
     if lies_in(host, base):
         raise Invalid.field("domain", f"names of {base} belong to projects; bring a domain of your own")
     return host
@@ -86,6 +95,15 @@ def rivals(project: str) -> frozenset[str]:
         if (project + mine).endswith(theirs)
     }
     return frozenset(name for name in shared if name != project and name.strip("-") == name != "")
+
+
+def owners(host: str, base: str) -> frozenset[str]:
+    """The names of projects that would own this host, used or not; none for what is no such name of the base."""
+    label, _, zone = host.partition(".")
+    if zone != base:
+        return frozenset()
+    names = {label.removesuffix(suffix) for suffix in _SUFFIXES if label.endswith(suffix)}
+    return frozenset(name for name in names if name.strip("-") == name != "")
 
 
 def _named(project: str, suffix: str, base: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -30,8 +30,11 @@ from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of, team_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.databases.service import Databases
+from mcp_server.services.host_names import require_own_hosts, taken_project
 from mcp_server.services.pages import every, page_size
 from mcp_server.services.plans import draw_token, gate
+
+LetGo = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
 
 NAMED = 10
 """A plan names this many things of each kind and counts the rest."""
@@ -62,7 +65,10 @@ class ProjectList(Result):
 
 
 class Projects:
-    """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team."""
+    """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team.
+
+    `let_go` is told the host names that went with a project, and says what is left of them.
+    """
 
     def __init__(
         self,
@@ -71,8 +77,12 @@ class Projects:
         roots: Sequence[str] = (),
         quota: int = 200,
         databases: Databases | None = None,
+        base_domain: str = "localhost",
+        let_go: LetGo | None = None,
     ) -> None:
         self._calls = calls
+        self._base = base_domain
+        self._let_go = let_go
         self._databases = databases
         self._roots = tuple(roots)
         self._quota = quota
@@ -105,9 +115,7 @@ class Projects:
         async def transaction(tx: Transaction) -> ProjectView:
             await team_of(tx, call.caller, hold=True)
             if await tx.projects.get(key) is not None:
-                raise Conflict(
-                    f"the name '{key}' is taken", next="Choose another name; names are unique over all teams."
-                )
+                raise await taken_project(tx, key, self._base, "is taken; names are unique over all teams")
             if await tx.projects.count_of_team(call.caller.team_id) >= self._quota:
                 raise QuotaExceeded(f"the team has {self._quota} projects, the most it may have")
             now = await tx.now()
@@ -124,7 +132,9 @@ class Projects:
                     "updated_at": now,
                 },
             )
-            return _view(await tx.projects.add(project))
+            added = await tx.projects.add(project)
+            await require_own_hosts(tx, key, self._base)
+            return _view(added)
 
         made = await self._calls.write(call, transaction, ProjectView)
         if database == "none" or databases is None:
@@ -200,6 +210,7 @@ class Projects:
         key = normalise_name(name)
         call.about("projects", key)
         token = draw_token()
+        hosts: list[str] = []
 
         async def transaction(tx: Transaction) -> PlanResult:
             project = await project_of(tx, call.caller, name, hold=True)
@@ -222,9 +233,13 @@ class Projects:
                 return planned
             await belongings.remove(tx)
             await tx.projects.remove(project)
+            hosts[:] = [one.domain for one in belongings.domains]
             return PlanResult(status="done", message=f"The project '{key}' is deleted.", effects=effects)
 
-        return await self._calls.write(call, transaction, PlanResult)
+        done = await self._calls.write(call, transaction, PlanResult)
+        if self._let_go is None or not hosts:
+            return done
+        return done.change(notices=(*done.notices, *await self._let_go(hosts)))
 
     async def _place(self, caller: Caller, path: str | None) -> str | None:
         """The path as it is on disk, links followed.

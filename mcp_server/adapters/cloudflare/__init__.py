@@ -1,0 +1,1 @@
+"""DNS records in zones at Cloudflare."""
