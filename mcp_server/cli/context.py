@@ -24,6 +24,7 @@ from mcp_server.services.staged import Staged
 from mcp_server.services.status import Status
 
 if TYPE_CHECKING:
+    from mcp_server.services.generate import Generate
     from mcp_server.services.schemas.databases import Databases
 
 OK, FAILED, USAGE, REFUSED = 0, 1, 2, 4
@@ -109,6 +110,20 @@ class Root(Protocol):
     def code_databases(
         self, root: Path, environ: Mapping[str, str] | None, environment: str, /
     ) -> Databases: ...
+
+    def client_writer(self) -> Generate: ...
+
+    async def serve_studio(
+        self,
+        name: str,
+        url: str,
+        /,
+        *,
+        schemas: tuple[str, ...],
+        port: int,
+        writable: bool,
+        ready: Callable[[str], None],
+    ) -> None: ...
 
     def version(self) -> str: ...
 

@@ -71,6 +71,11 @@ def _add_arguments(name: str, parser: argparse.ArgumentParser, lang: str) -> Non
         parser.add_argument("-f", "--file", help=say("--file", lang))
         parser.add_argument("--write", action="store_true", help=say("--write", lang))
         parser.add_argument("--limit", type=int, default=1000, help=say("--limit", lang))
+    if name == "generate":
+        parser.add_argument("--check", action="store_true", help=say("--check", lang))
+    if name == "studio":
+        parser.add_argument("--write", action="store_true", help=say("--write", lang))
+        parser.add_argument("--port", type=int, default=0, help=say("--port", lang))
     if name in ("pull", "push", "rollback", "migrate"):
         parser.add_argument("--plan", action="store_true", help=say("--plan", lang))
         parser.add_argument("--token", help=say("--token", lang))
@@ -102,9 +107,9 @@ async def run_db(chosen: argparse.Namespace, context: Context) -> int:
     databases = context.root.code_databases(root, context.environ, environment)
     if chosen.db in ("new", "list", "debug", "version"):
         return await _alone(chosen, databases, terminal, context)
-    from mcp_server.cli import db_commands
+    from mcp_server.cli import db_clients, db_commands
 
-    command = db_commands.TABLE[chosen.db]
+    command = db_commands.TABLE.get(chosen.db) or db_clients.commands(context)[chosen.db]
     answers = []
     for folder in databases.chosen(chosen.database, everything=chosen.all):
         code, value = await _tried(command, folder, chosen, databases, terminal)

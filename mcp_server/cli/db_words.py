@@ -17,6 +17,8 @@ COMMANDS = (
     "push",
     "validate",
     "execute",
+    "generate",
+    "studio",
     "debug",
     "version",
     "completion",
@@ -54,6 +56,19 @@ WORDS: dict[str, tuple[str, str]] = {
         "파일을 검사하고 마이그레이션이 schema.sql에 이르는지 확인합니다",
     ),
     "execute": ("run one SQL statement", "SQL 문 하나를 실행합니다"),
+    "generate": (
+        "write the typed Python client of the database into its folder",
+        "데이터베이스의 타입이 있는 Python 클라이언트를 폴더에 생성합니다",
+    ),
+    "studio": (
+        "browse tables and rows in a page on this machine",
+        "이 컴퓨터의 페이지에서 테이블과 행을 살펴봅니다",
+    ),
+    "--check": (
+        "write nothing; exit 3 when the files are out of date",
+        "아무것도 쓰지 않고, 파일이 최신이 아니면 3으로 끝납니다",
+    ),
+    "--port": ("port on 127.0.0.1 (default: a free one)", "127.0.0.1의 포트 (기본: 빈 포트)"),
     "debug": ("show what this command sees", "이 명령이 보는 환경을 보여 줍니다"),
     "version": ("show the version", "버전을 보여 줍니다"),
     "completion": ("print a script for the shell's completion", "셸 자동 완성 스크립트를 출력합니다"),
