@@ -17,6 +17,10 @@ LEAST: dict[Role, set[str]] = {
         "list_projects",
         "get_database",
         "list_databases",
+        "query_database",
+        "database_stats",
+        "list_backups",
+        "schema_status",
         "list_domains",
         "get_deployment",
         "list_deployments",
@@ -40,6 +44,13 @@ LEAST: dict[Role, set[str]] = {
         "start_database",
         "stop_database",
         "database_logs",
+        "backup_database",
+        "plan_migration",
+        "apply_migration",
+        "pull_schema",
+        "seed_database",
+        "validate_schema",
+        "execute_sql",
         "add_domain",
         "verify_domain",
         "deploy_project",
@@ -61,6 +72,9 @@ LEAST: dict[Role, set[str]] = {
         "delete_project",
         "delete_database",
         "rotate_database_password",
+        "restore_database",
+        "rollback_migration",
+        "push_schema",
         "remove_domain",
         "take_over_locks",
         "update_team",
@@ -96,22 +110,22 @@ def test_every_action_says_what_becomes_of_it_while_postgresql_is_away():
     assert set(degraded.ACTIONS) == set(GRANTS)
 
 
-@pytest.mark.parametrize(("action", "role"), list(itertools.product(sorted(GRANTS), ROLES)))
-def test_a_key_without_scopes_may_do_exactly_what_its_role_may(action: str, role: Role):
-    assert may(caller(role), action) is allowed_by_role(action, role)
+@pytest.mark.parametrize("action", sorted(GRANTS))
+def test_a_key_without_scopes_may_do_exactly_what_its_role_may(action: str):
+    for role in ROLES:
+        assert may(caller(role), action) is allowed_by_role(action, role), role
 
 
-@pytest.mark.parametrize(
-    ("action", "role", "scope"), list(itertools.product(sorted(GRANTS), ROLES, sorted(GROUPS)))
-)
-def test_a_group_as_scope_narrows_the_role_to_that_group(action: str, role: Role, scope: str):
-    expected = allowed_by_role(action, role) and GRANTS[action].group == scope
-    assert may(caller(role, scope), action) is expected
+@pytest.mark.parametrize("action", sorted(GRANTS))
+def test_a_group_as_scope_narrows_the_role_to_that_group(action: str):
+    for role, scope in itertools.product(ROLES, sorted(GROUPS)):
+        expected = allowed_by_role(action, role) and GRANTS[action].group == scope
+        assert may(caller(role, scope), action) is expected, (role, scope)
 
 
-@pytest.mark.parametrize(("action", "other"), list(itertools.product(sorted(GRANTS), sorted(GRANTS))))
-def test_an_action_as_scope_allows_only_itself(action: str, other: str):
-    assert may(caller("owner", other), action) is (action == other)
+@pytest.mark.parametrize("action", sorted(GRANTS))
+def test_an_action_as_scope_allows_only_itself(action: str):
+    assert [other for other in GRANTS if may(caller("owner", action), other)] == [action]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -121,14 +135,15 @@ def test_nobody_may_do_what_the_table_does_not_list(role: Role):
         require(caller(role), "format_disk")
 
 
-@pytest.mark.parametrize(("action", "role"), list(itertools.product(sorted(GRANTS), ROLES)))
-def test_a_refusal_names_the_role_that_is_missing(action: str, role: Role):
-    if may(caller(role), action):
-        require(caller(role), action)
-        return
-    with pytest.raises(Forbidden) as refusal:
-        require(caller(role), action)
-    assert refusal.value.details["needs"] == GRANTS[action].role
+@pytest.mark.parametrize("action", sorted(GRANTS))
+def test_a_refusal_names_the_role_that_is_missing(action: str):
+    for role in ROLES:
+        if may(caller(role), action):
+            require(caller(role), action)
+            continue
+        with pytest.raises(Forbidden) as refusal:
+            require(caller(role), action)
+        assert refusal.value.details["needs"] == GRANTS[action].role
 
 
 def test_a_refusal_names_the_scope_that_is_missing():
