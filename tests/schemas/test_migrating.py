@@ -251,3 +251,27 @@ async def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(ben
 def wait_stopped(pid: int) -> None:
     _, status = os.waitpid(pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
+
+
+async def test_the_migrations_of_an_alembic_project_are_left_to_alembic(bench):
+    (bench.folder / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
+    (bench.folder / "migrations" / "versions").mkdir(parents=True)
+    with pytest.raises(Refused, match="Alembic"):
+        await bench.deploy()
+    assert bench.databases().list()[0].alembic
+
+
+async def test_a_rehearsal_tells_what_a_clone_went_through_and_leaves_the_database_alone(postgres_bench):
+    two_migrations(postgres_bench)
+    await postgres_bench.deploy()
+    postgres_bench.migration(
+        "003_wide", "ALTER TABLE one ALTER COLUMN id TYPE bigint; UPDATE one SET name = 'x';"
+    )
+    postgres_bench.schema("CREATE TABLE one (id integer PRIMARY KEY, name text);")
+    [report], drift = await postgres_bench.databases().rehearse(postgres_bench.one())
+    assert report.rewritten == ("one",)
+    assert report.touched["one"] == 1
+    assert "one: AccessExclusiveLock" in report.locks
+    assert any("rewrite" in each for each in report.findings)
+    assert any("column public.one.id" in each for each in drift)
+    assert len(await postgres_bench.ledger()) == 2

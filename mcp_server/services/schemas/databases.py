@@ -121,7 +121,7 @@ class Databases:
         return tuple(self._listed(each) for each in self.folders.all())
 
     async def status(self, folder: Folder) -> Status:
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         async with self._session(folder) as session:
             found = await migrating.look(session, files)
             findings = self.findings(found.pending, session.engine)
@@ -131,7 +131,7 @@ class Databases:
         return tuple(text for each in migrations for text in _findings(each, engine))
 
     def lint_all(self, folder: Folder) -> tuple[str, ...]:
-        return self.findings(self.folders.migrations(folder), self.engine(folder))
+        return self.findings(self._migrations(folder), self.engine(folder))
 
     async def difference(self, folder: Folder) -> Difference:
         """Between the database and schema.sql, tried on shadow databases in both directions."""
@@ -143,7 +143,7 @@ class Databases:
     async def validate(self, folder: Folder) -> tuple[str, ...]:
         """Problems, each in one sentence: files that cannot run, and migrations that do not lead to schema.sql.
         The database itself is not read; a shadow is made beside it."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         engine = self.engine(folder)
         migrating.check_files(files, engine)
         text = self.folders.schema(folder)
@@ -175,7 +175,7 @@ class Databases:
         allow_out_of_order: bool = False,
     ) -> tuple[str, ...]:
         """Apply what is pending; the labels of what was."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
 
         async def each(migration: Migration, footprint: Footprint) -> None:
             tell(migration.label)
@@ -194,7 +194,7 @@ class Databases:
     async def write_migration(self, folder: Folder, name: str) -> tuple[Path, Difference]:
         """The folder of a new migration from the database to schema.sql; rehearsed in both directions. Pending
         migrations count as applied. Raises Refused when there is nothing to do."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         goal = await self._goal(folder)
         async with self._shadow(folder) as shadow:
             await self._replay(shadow, files)
@@ -209,17 +209,17 @@ class Databases:
         return path, found
 
     def write_empty(self, folder: Folder, name: str) -> Path:
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         return self.folders.write_migration(folder, self._version(files), name, "", "")
 
     async def resolve(self, folder: Folder, version: str, decision: str, done: int) -> str:
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         async with self._locked(folder) as session:
             return await migrating.resolve(session, files, version, decision, self._owner, done)
 
     async def rehearse(self, folder: Folder) -> tuple[tuple[Rehearsed, ...], tuple[str, ...]]:
         """What pending migrations do to a clone with all its data, and how the clone then differs from schema.sql."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         url, report = self.url(folder), []
         began = time.monotonic()
 
@@ -261,7 +261,7 @@ class Databases:
 
     async def reset(self, folder: Folder, plan: Danger, *, tell: Event, backup: bool = True) -> Backup | None:
         """Erase everything and migrate from the start."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         migrating.check_files(files, self.engine(folder))
         async with self._consented(folder, plan, "", backup) as (session, saved):
             if saved is not None:
@@ -274,7 +274,7 @@ class Databases:
         self, folder: Folder, plan: Danger, target: str, *, tell: Event, backup: bool = True
     ) -> tuple[str, ...]:
         """Run the down files of what lies behind the target, newest first, one transaction each."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
 
         async def each(migration: Migration, footprint: Footprint) -> None:
             tell(migration.label)
@@ -412,7 +412,7 @@ class Databases:
             yield session, saved
 
     async def _plan(self, folder: Folder, session: Session, action: Action, target: str) -> Danger:
-        files = self.folders.migrations(folder)
+        files = () if action == "push" else self._migrations(folder)
         ledger = await session.ledger()
         live = await session.catalog()
         losses: tuple[str, ...] = ()
@@ -487,7 +487,7 @@ class Databases:
 
     async def _rehearse_down(self, folder: Folder, saved: Backup, target: str) -> None:
         """The down files run on the backup first: one that fails there never meets the database."""
-        files = self.folders.migrations(folder)
+        files = self._migrations(folder)
         url = self.url(folder)
         async with self._engines.scratch(url, self._shadow_url(folder)) as scratch:
             await self._engines.restore(saved.path, scratch)
@@ -544,6 +544,14 @@ class Databases:
             raise Drift(f"seed.py ended with {done.returncode}: {said[-1] if said else 'it said nothing'}")
         return done.stdout.decode("utf-8", "replace").strip() or "seed.py has ended"
 
+    def _migrations(self, folder: Folder) -> tuple[Migration, ...]:
+        if folder.alembic is not None:
+            raise Refused(
+                f"{folder.name} is an Alembic project; its migrations are Alembic's",
+                next="Run 'alembic' in its folder. diff, push, pull, seed and execute work here.",
+            )
+        return self.folders.migrations(folder)
+
     def _limits(self, folder: Folder) -> Limits:
         return Limits(folder.settings.lock_timeout, folder.settings.statement_timeout)
 
@@ -562,7 +570,7 @@ class Databases:
             engine=self._engines.engine_of(url) if url else folder.settings.engine,
             variable=folder.variable,
             place=self._engines.place_of(url) if url else None,
-            migrations=len(self.folders.migrations(folder)),
+            migrations=0 if folder.alembic else len(self.folders.migrations(folder)),
             has_schema=self.folders.schema(folder) is not None,
             has_seed=self.folders.seed(folder) is not None,
             alembic=folder.alembic is not None,

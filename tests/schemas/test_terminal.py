@@ -1,0 +1,222 @@
+"""The command as a person and as a script meet it: codes typed at a real terminal, Ctrl-C, a pipe, exit codes."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.schemas.conftest import Bench
+from tests.services.processes import CHECKOUT
+
+CODE = re.compile(r"Type (?:\x1b\[[\d;]*m)?([A-Z2-9]{4})")
+
+
+@pytest.fixture
+def applied(sqlite_bench: Bench) -> Bench:
+    sqlite_bench.migration("001_one", "CREATE TABLE one (id integer);", "DROP TABLE one;")
+    asyncio.run(sqlite_bench.deploy())
+    return sqlite_bench
+
+
+def environment(bench: Bench, **more: str) -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    return {**kept, **bench.environ, "PYTHONPATH": str(CHECKOUT), **more}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mcp_server", "db", *arguments]
+
+
+def db(bench: Bench, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=bench.root,
+        env=environment(bench, **more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class Person:
+    """Someone at a terminal, who reads until what they wait for is there."""
+
+    def __init__(self, bench: Bench, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            command(*arguments),
+            cwd=bench.root,
+            env=environment(bench),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def waits_for(self, pattern: re.Pattern[str], times: int = 1) -> list[str]:
+        deadline = time.monotonic() + 40
+        while len(found := pattern.findall(self.seen)) < times:
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self._master], [], [], 0.2)[0]:
+                self.seen += self._read()
+        return found
+
+    def types(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def ends(self) -> int:
+        code = self.process.wait(timeout=40)
+        while select.select([self._master], [], [], 0.2)[0] and (more := self._read()):
+            self.seen += more
+        os.close(self._master)
+        return code
+
+    def _read(self) -> str:
+        try:
+            return os.read(self._master, 65536).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def test_both_codes_typed_right_take_the_migration_back(applied):
+    person = Person(applied, "rollback", "-d", "app", "-t", "base")
+    [first] = person.waits_for(CODE)
+    person.types(f"{first}\n")
+    second = person.waits_for(CODE, 2)[1]
+    assert second != first
+    person.types(f"{second}\n")
+    assert person.ends() == 0, person.seen
+    assert "in development" in person.seen
+    assert "restored and compared" in person.seen
+    assert "\x1b[32m" in person.seen
+    assert db(applied, "migrate", "-t", "status", "-a").returncode == 3
+
+
+@pytest.mark.parametrize("typed", ["AAAA\n", "\x04"])
+def test_a_wrong_code_or_the_end_of_input_changes_nothing(applied, typed):
+    person = Person(applied, "rollback", "-d", "app", "-t", "base")
+    person.waits_for(CODE)
+    person.types(typed)
+    assert person.ends() == 4, person.seen
+    assert "nothing has been changed" in person.seen
+    assert db(applied, "migrate", "-a").returncode == 0
+
+
+def test_codes_are_different_each_time(applied):
+    seen = set()
+    for _ in range(2):
+        person = Person(applied, "rollback", "-d", "app", "-t", "base")
+        seen |= set(person.waits_for(CODE))
+        person.types("\x04")
+        person.ends()
+    assert len(seen) == 2
+
+
+def test_ctrl_c_at_a_prompt_and_in_the_countdown_ends_at_once_and_changes_nothing(applied):
+    person = Person(applied, "rollback", "-d", "app", "-t", "base")
+    person.waits_for(CODE)
+    os.killpg(person.process.pid, signal.SIGINT)
+    assert person.ends() == 130, person.seen
+    applied.migration("002_two", "CREATE TABLE two (id integer);")
+    person = Person(applied, "migrate", "-t", "deploy", "-d", "app")
+    person.waits_for(re.compile(r"\[#+\.+\]"))
+    os.killpg(person.process.pid, signal.SIGINT)
+    assert person.ends() == 130, person.seen
+    assert "001_one" in db(applied, "rollback", "--list", "-d", "app").stdout
+    assert "002_two" not in db(applied, "rollback", "--list", "-d", "app").stdout
+
+
+def test_without_a_terminal_a_token_from_plan_is_needed_and_is_good_once(applied):
+    refused = db(applied, "rollback", "-d", "app", "-t", "base")
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert "--plan" in refused.stderr
+    planned = db(applied, "rollback", "-d", "app", "-t", "base", "--plan")
+    token = planned.stdout.strip()
+    assert planned.returncode == 0
+    assert "down.sql" in planned.stderr
+    assert "\x1b" not in planned.stderr
+    again = ("rollback", "-d", "app", "-t", "base", "--token", token)
+    assert db(applied, *again).returncode == 0
+    assert db(applied, "migrate", "-t", "deploy", "-a", "--no-countdown").returncode == 0
+    used = db(applied, *again)
+    assert used.returncode == 4
+    assert "not known, or was used" in used.stderr
+
+
+def test_a_token_is_bound_to_its_environment(applied):
+    token = db(applied, "rollback", "-d", "app", "-t", "base", "--plan").stdout.strip()
+    arguments = ("rollback", "-d", "app", "-t", "base", "--token", token)
+    assert db(applied, *arguments, QUAYMASTER_ENV="production").returncode == 4
+
+
+@pytest.mark.parametrize("arguments", [("migrate", "-t", "reset"), ("push",)])
+def test_production_refuses_reset_and_push_until_the_settings_say_otherwise(applied, arguments):
+    applied.schema("CREATE TABLE one (id integer);")
+    refused = db(applied, *arguments, "-d", "app", "--plan", "--env", "production")
+    assert refused.returncode == 4
+    assert "refused in production" in refused.stderr
+    with (applied.folder / "database.toml").open("a") as settings:
+        settings.write(f'[production]\nallow = ["{arguments[-1]}"]\n')
+    assert db(applied, *arguments, "-d", "app", "--plan", "--env", "production").returncode == 0
+
+
+def test_all_databases_are_tried_and_the_worst_code_is_returned(applied):
+    (applied.root / "db" / "other" / "migrations").mkdir(parents=True)
+    found = db(applied, "migrate", "-t", "status", "-a", "--json")
+    answers = {each["database"]: each["code"] for each in json.loads(found.stdout)["databases"]}
+    assert answers == {"app": 0, "other": 2}
+    assert found.returncode == 2
+    assert "RDS_OTHER_URL" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("migrate", "-t", "nonsense"), 2),
+        (("migrate", "-d", "nowhere"), 4),
+        (("execute", "-d", "app", "-q", "SELECT * FROM nowhere"), 1),
+        (("execute", "-d", "app", "-q", "SELECT 1; SELECT 2"), 2),
+        (("execute", "-d", "app", "-q", "DELETE FROM one"), 1),
+        (("execute", "-d", "app", "-q", "DELETE FROM one", "--write"), 0),
+        (("debug", "--json"), 0),
+    ],
+)
+def test_exit_codes_can_be_trusted(applied, arguments, code):
+    assert db(applied, *arguments).returncode == code
+
+
+def test_two_folders_that_give_one_variable_are_an_error(sqlite_bench):
+    for name in ("myDb", "my-db"):
+        (sqlite_bench.root / "db" / name / "migrations").mkdir(parents=True)
+    refused = db(sqlite_bench, "list")
+    assert refused.returncode == 2
+    assert "RDS_MY_DB_URL" in refused.stderr
+
+
+def test_help_speaks_korean_and_completion_knows_the_commands(sqlite_bench):
+    assert "데이터베이스" in db(sqlite_bench, "help", "-l", "ko").stdout
+    assert "데이터베이스" in db(sqlite_bench, "--help", LANG="ko_KR.UTF-8", PYTHONUTF8="1").stdout
+    script = db(sqlite_bench, "completion", "bash").stdout
+    words = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"{script}\nCOMP_WORDS=(quaymaster db mig); COMP_CWORD=2; _quaymaster_db; echo $COMPREPLY",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert words.stdout.strip() == "migrate"
