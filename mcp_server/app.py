@@ -26,6 +26,9 @@ from pydantic import SecretStr
 from mcp_server.adapters import faults
 from mcp_server.adapters.backup_files.scratch import HomeScratch
 from mcp_server.adapters.backup_files.sealed import SealedFiles
+from mcp_server.adapters.cloudflare.api import Api
+from mcp_server.adapters.cloudflare.zones import CloudflareZones, NoZones
+from mcp_server.adapters.dns.resolver import DnsResolver
 from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
 from mcp_server.adapters.dotenv.blocks import DotenvBlocks
 from mcp_server.adapters.host.machine import ThisMachine
@@ -41,6 +44,7 @@ from mcp_server.adapters.registry.store import RegistryStore
 from mcp_server.adapters.sealing.aes import AesSealer
 from mcp_server.adapters.sealing.keys import setting_and_file
 from mcp_server.adapters.sqlite.files import DiskSqliteFiles
+from mcp_server.adapters.webhooks.posting import HttpsWebhook
 from mcp_server.config import Settings
 from mcp_server.domain.backups import Retention
 from mcp_server.domain.callers import Caller
@@ -52,6 +56,7 @@ from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Record
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.workloads import DATABASE_LIMITS, MB
+from mcp_server.ports.dns import Zones
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.keyring import KeyRing
 from mcp_server.ports.mirror import Outage
@@ -65,10 +70,12 @@ from mcp_server.services.databases.options import Options
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.service import Databases
 from mcp_server.services.databases.status import parts_of
+from mcp_server.services.domains import DomainOptions, Domains
 from mcp_server.services.hosting import Hosting
 from mcp_server.services.keys import Keys
 from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
+from mcp_server.services.notifications import Notifications
 from mcp_server.services.projects import Projects
 from mcp_server.services.queries import Queries
 from mcp_server.services.signin import SignIn, local_owner
@@ -125,6 +132,8 @@ class House:
     queries: Queries
     backups: Backups
     hosting: Hosting
+    domains: Domains
+    notifications: Notifications
     workers: HomeWorkers
 
 
@@ -142,7 +151,11 @@ async def open_app(settings: Settings) -> AsyncIterator[House]:
             beside.start_soon(trail.run)
             async with _workplace(settings, mirror) as place:
                 house = _furnished(settings, store, keyring, cache, trail, mirror, place)
-                async with house.databases.working(), house.hosting.working():
+                async with (
+                    house.notifications.open(),
+                    house.databases.working(),
+                    house.hosting.working(),
+                ):
                     yield house
             beside.cancel_scope.cancel()
 
@@ -347,6 +360,32 @@ def _hosting(
     )
 
 
+def _domains(settings: Settings, store: Store, calls: Calls, place: Workplace) -> Domains:
+    issuers = {"acme": "letsencrypt", "staging": "letsencrypt-staging", "internal": "internal", "off": None}
+    return Domains(
+        calls,
+        store,
+        DnsResolver(settings.dns_servers),
+        zones_of(settings, place.site),
+        place.edge,
+        home=place.site.home,
+        options=DomainOptions(
+            base_domain=settings.base_domain,
+            addresses=settings.edge_address,
+            issuer=issuers[settings.edge_tls],
+            quota=settings.quota_domains,
+        ),
+    )
+
+
+def zones_of(settings: Settings, site: Site) -> Zones:
+    """The operator's zones at Cloudflare, or none."""
+    if settings.cloudflare_token is None or not settings.cloudflare_zones:
+        return NoZones()
+    api = Api(settings.cloudflare_token, address=settings.cloudflare_url)
+    return CloudflareZones(api, settings.cloudflare_zones, site.installation)
+
+
 def primary_of(settings: Settings) -> PostgresPrimary:
     """PostgreSQL as the settings name it; nothing is connected yet. Raises Invalid where they name none."""
     from mcp_server.adapters.postgres.connections import ConnectionSettings
@@ -378,6 +417,7 @@ def _furnished(
     calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
     databases, backups = _databases(settings, store, calls, place)
     locks = Locks(calls)
+    domains = _domains(settings, store, calls, place)
     return House(
         settings=settings,
         mirror=mirror,
@@ -387,7 +427,12 @@ def _furnished(
         bootstrap=Bootstrap(calls, prefix=settings.key_prefix),
         status=Status(store, cache, trail, version=version(), parts=parts_of(databases)),
         projects=Projects(
-            calls, roots=settings.project_roots, quota=settings.quota_projects, databases=databases
+            calls,
+            roots=settings.project_roots,
+            quota=settings.quota_projects,
+            databases=databases,
+            base_domain=settings.base_domain,
+            let_go=domains.let_go,
         ),
         tasks=Tasks(calls),
         locks=locks,
@@ -402,6 +447,8 @@ def _furnished(
         backups=backups,
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
         hosting=_hosting(settings, store, calls, place, databases),
+        domains=domains,
+        notifications=Notifications(store, HttpsWebhook(settings.webhook_networks)),
         workers=place.workers,
     )
 
@@ -550,6 +597,8 @@ def make_server(house: House) -> QuaymasterServer:
     from mcp_server.tools.catalogue import Catalogue
     from mcp_server.tools.databases import add_database_tools
     from mcp_server.tools.deployments import add_deployment_tools
+    from mcp_server.tools.domains import add_domain_tools
+    from mcp_server.tools.environments import add_environment_tools
     from mcp_server.tools.keys import add_key_tools
     from mcp_server.tools.locks import add_lock_tools
     from mcp_server.tools.members import add_member_tools
@@ -569,9 +618,11 @@ def make_server(house: House) -> QuaymasterServer:
     add_project_tools(catalogue, house.projects)
     add_database_tools(catalogue, house.databases)
     add_deployment_tools(catalogue, house.hosting)
+    add_environment_tools(catalogue, house.hosting.environments)
     add_query_tools(catalogue, house.queries)
-    add_backup_tools(catalogue, house.backups)
     add_migration_tools(catalogue, _project_schemas(house.calls))
+    add_backup_tools(catalogue, house.backups)
+    add_domain_tools(catalogue, house.domains)
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
     add_team_tools(catalogue, house.teams)

@@ -31,3 +31,8 @@ class Sealer(Protocol):
     def is_current(self, sealed: str) -> bool:
         """Whether the newest key sealed it; else it is to be opened and sealed again."""
         ...
+
+    def fingerprint(self, plaintext: bytes, context: tuple[str, ...]) -> str:
+        """12 hexadecimal digits: equal for equal plaintexts under one context and key. Tells nothing else to
+        whoever lacks the key."""
+        ...

@@ -6,7 +6,7 @@ from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import NotFound
 from mcp_server.domain.projects import Project, normalise_name
 from mcp_server.domain.tasks import Task
-from mcp_server.domain.teams import Team
+from mcp_server.domain.teams import EnvironmentName, Team
 from mcp_server.ports.store import Reading
 
 
@@ -33,3 +33,12 @@ async def task_of(tx: Reading, caller: Caller, task_id: str, *, hold: bool = Fal
     if task is None or task.team_id != caller.team_id:
         raise NotFound("no such task in this team", next="list_tasks shows the tasks of a project.")
     return task
+
+
+async def chosen_environment(
+    tx: Reading, caller: Caller, environment: EnvironmentName | None
+) -> EnvironmentName:
+    """The one that was named, else the team's."""
+    if environment is not None:
+        return environment
+    return (await team_of(tx, caller)).settings.deploymentDefaults.environment

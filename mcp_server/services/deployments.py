@@ -42,7 +42,7 @@ from mcp_server.domain.validation import checked
 from mcp_server.domain.workloads import image_name
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
-from mcp_server.services.access import project_of, task_of, team_of
+from mcp_server.services.access import chosen_environment, project_of, task_of, team_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.environments import Vault
 from mcp_server.services.pages import page_size
@@ -644,15 +644,6 @@ def _tag(image: str) -> str:
     name, _, digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
     return tag or (digest or image).removeprefix("sha256:")[:12]
-
-
-async def chosen_environment(
-    tx: Reading, caller: Caller, environment: EnvironmentName | None
-) -> EnvironmentName:
-    """The one that was named, else the team's."""
-    if environment is not None:
-        return environment
-    return (await team_of(tx, caller)).settings.deploymentDefaults.environment
 
 
 async def _known_pair(tx: Reading, project: Project, environment: EnvironmentName) -> SlotPair:

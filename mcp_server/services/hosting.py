@@ -20,8 +20,9 @@ from mcp_server.ports.sealing import Sealer
 from mcp_server.ports.store import Store
 from mcp_server.services.calls import Calls
 from mcp_server.services.deployments import Deployments, Provided
-from mcp_server.services.environments import Vault
+from mcp_server.services.environments import Environments, Vault
 from mcp_server.services.recovery import Recovery
+from mcp_server.services.slot_board import SlotBoard
 from mcp_server.services.slots import SlotOptions, Slots, Step
 from mcp_server.services.switching import Switching
 from mcp_server.services.works import Works
@@ -54,6 +55,10 @@ class Hosting:
         return Vault(self.sealer)
 
     @cached_property
+    def environments(self) -> Environments:
+        return Environments(self.calls, self.vault)
+
+    @cached_property
     def slots(self) -> Slots:
         return Slots(
             self.store,
@@ -81,6 +86,18 @@ class Hosting:
             self.workers,
             self.vault,
             provided=self.provided,
+            step=self.step,
+        )
+
+    @cached_property
+    def board(self) -> SlotBoard:
+        return SlotBoard(
+            self.calls,
+            self.store,
+            self.slots,
+            self.deployments,
+            self.recovery,
+            self.workers,
             step=self.step,
         )
 

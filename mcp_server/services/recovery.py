@@ -18,7 +18,7 @@ from mcp_server.domain.hosts import is_host
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
 from mcp_server.domain.routes import Preview, Repair, Route
-from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired
+from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired, pair_key
 from mcp_server.domain.workloads import Observed
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
@@ -28,7 +28,7 @@ from mcp_server.services.slots import DEPLOYMENT, TIDY, Berth, Slots, Step
 
 log = logging.getLogger(__name__)
 BOTH: tuple[SlotName, ...] = ("blue", "green")
-RECOVER = Intent("recover_slots", "quaymaster")
+RECOVER = Intent("deploy_project", "quaymaster")
 BROKEN_OFF = "the server ended before it was done"
 
 
@@ -121,6 +121,7 @@ class Recovery:
             log.warning("what %s started is still there: %s", deployment.id, error.message)
 
     async def _free_if_empty(self, tx: Transaction, *, berth: Berth) -> None:
+        """Nobody else is at work there: a deployment has its port before its slot is filled."""
         pair = await tx.slots.hold(berth.pair)
         if pair is not None and pair.slot(berth.slot).state == "empty":
             await self._slots.free_port_of(tx, berth, pair)
@@ -138,8 +139,20 @@ class Recovery:
             await self.point_back(pair, switch)
         self._step("recover.switch.observed")
         await self._store.run(partial(end_switch, key=pair.key, switch_id=switch.id, error=error), RECOVER)
+        if error is not None and switch.cold:
+            await self._clear_cold(switch)
         log.info("settled a switch that was broken off", extra={"pair": pair.key, "moved": error is None})
         return True
+
+    async def _clear_cold(self, switch: Switch) -> None:
+        """What a broken-off rollback had begun to start anew goes again, unless it fills its slot by now."""
+        deployment = await self._deployment(switch.deployment)
+        if deployment is None:
+            return
+        moved = deployment.change(slot=switch.slot)
+        pair = await self._store.read(lambda tx: tx.slots.get(pair_key(moved.project, moved.environment)))
+        if pair is not None and pair.slot(switch.slot).state == "empty" and not await self._busy(pair):
+            await self.clear_away(moved)
 
     async def _answers(self, pair: SlotPair, switch: Switch) -> bool:
         """Whether the slot that has the traffic runs what it should, in a state from which it may have it."""
@@ -209,6 +222,8 @@ class Recovery:
                     seen[berth.name] = found
                 elif found is None and slot.state in ("deployed", "grace"):
                     emptied += await self._write_off(berth, slot)
+                elif found is None and slot.state == "empty" and slot.port is not None:
+                    await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
         return emptied, await self._remove_orphans(seen.values())
 
     async def _write_off(self, berth: Berth, slot: Slot) -> bool:

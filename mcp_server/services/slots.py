@@ -58,7 +58,8 @@ LOOK_PAUSE = 0.1
 ANSWER_SECONDS = 5.0
 LAST_LINES = 20
 SHORTEST_SECRET = 4
-TIDY = Intent("tend_slots", "quaymaster")
+TIDY = Intent("deploy_project", "quaymaster")
+"""Looking after slots goes on wherever deploying does."""
 
 
 def _ranges() -> Mapping[EnvironmentName, range]:

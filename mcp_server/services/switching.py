@@ -28,9 +28,9 @@ from mcp_server.domain.slots import SlotName, SlotPair, Switch, SwitchKind, fill
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
-from mcp_server.services.access import project_of
+from mcp_server.services.access import chosen_environment, project_of
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.deployments import Deployments, chosen_environment, require_no_switch
+from mcp_server.services.deployments import Deployments, require_no_switch
 from mcp_server.services.lock_board import held_board
 from mcp_server.services.lock_views import locked
 from mcp_server.services.recovery import Recovery

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.records import Moment
+from mcp_server.domain.results import PlanResult
 from mcp_server.domain.slots import SlotName
 from mcp_server.services.calls import Call
 from mcp_server.services.deployments import (
@@ -19,6 +20,7 @@ from mcp_server.services.deployments import (
     LogView,
 )
 from mcp_server.services.hosting import Hosting
+from mcp_server.services.slot_board import PairView, SlotBoard
 from mcp_server.services.switching import Switching, SwitchView
 from mcp_server.tools.arguments import Cursor, Environment, Limit, Path, ProjectName, TaskId, Wait
 from mcp_server.tools.catalogue import Catalogue
@@ -40,6 +42,7 @@ Lines = Annotated[int, Field(ge=1, le=2000)]
 def add_deployment_tools(catalogue: Catalogue, hosting: Hosting) -> None:
     _add_deploying(catalogue, hosting.deployments)
     _add_switching(catalogue, hosting.switching)
+    _add_board(catalogue, hosting.board)
 
 
 def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
@@ -132,3 +135,19 @@ def _add_switching(catalogue: Catalogue, switching: Switching) -> None:
     ) -> SwitchView:
         """Give the version before the traffic again."""
         return await switching.rollback(call, project, environment, reason)
+
+
+def _add_board(catalogue: Catalogue, board: SlotBoard) -> None:
+    @catalogue.reading("deployments", default=True)
+    async def slot_status(
+        call: Call, project: ProjectName, environment: Environment | None = None
+    ) -> PairView:
+        """Both slots as they are now, who is at work, and whether a rollback is possible."""
+        return await board.status(call, project, environment)
+
+    @catalogue.planned("deployments")
+    async def cleanup_slot(
+        call: Call, project: ProjectName, environment: Environment | None = None, slot: SlotName | None = None
+    ) -> PlanResult:
+        """Remove the container of a slot without traffic. First returns a plan."""
+        return await board.cleanup(call, project, environment, slot)

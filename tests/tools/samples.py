@@ -7,8 +7,13 @@ from typing import Any
 
 from tests.tools.desk import Desk
 
-NEEDS_AN_ENGINE = {"stop_database", "rotate_database_password", "database_logs"}
-"""Refused for SQLite: `tests/databases` calls them on an engine."""
+NEEDS_AN_ENGINE = {"stop_database", "rotate_database_password", "database_logs"} | {
+    "deployment_logs",
+    "promote",
+    "rollback",
+    "cleanup_slot",
+}
+"""Refused without one: `tests/databases` and `tests/deployments` call them on an engine."""
 
 NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
     "get_project": {"name": "shop"},
@@ -22,6 +27,23 @@ NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
     "delete_database": {"project": "shop"},
     "rotate_database_password": {"project": "shop"},
     "database_logs": {"project": "shop"},
+    "add_domain": {"project": "shop", "domain": "shop.example.net"},
+    "verify_domain": {"domain": "shop.example.net"},
+    "list_domains": {"project": "shop"},
+    "remove_domain": {"domain": "shop.example.net"},
+    "deploy_project": {"project": "shop", "image": "app:1"},
+    "list_deployments": {"project": "shop"},
+    "slot_status": {"project": "shop"},
+    "deployment_logs": {"project": "shop"},
+    "promote": {"project": "shop"},
+    "rollback": {"project": "shop", "reason": "r"},
+    "cleanup_slot": {"project": "shop"},
+    "set_environment": {"project": "shop", "variables": {"A": "1"}},
+    "get_environment": {"project": "shop"},
+    "environment_history": {"project": "shop"},
+    "diff_environment": {"project": "shop", "from_version": 0},
+    "restore_environment": {"project": "shop", "version": 1},
+    "unset_environment": {"project": "shop", "names": ["A"]},
     "create_task": {"project": "shop", "title": "t"},
     "get_task": {"task_id": "TASK"},
     "list_tasks": {"project": "shop"},
@@ -58,6 +80,22 @@ async def cycle(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     yield "delete_database", {"project": "my-shop"}
     database = await desk.done("delete_database", {"project": "my-shop"})
     await desk.done("delete_database", {"project": "my-shop", "plan_token": database["plan_token"]})
+    yield "add_domain", {"project": "my-shop", "domain": "www.example.net"}
+    yield "verify_domain", {"domain": "www.example.net"}
+    yield "list_domains", {"project": "my-shop"}
+    yield "remove_domain", {"domain": "www.example.net"}
+    yield "set_environment", {"project": "my-shop", "variables": {"A": "1"}, "dotenv_content": "B='2'"}
+    yield "get_environment", {"project": "my-shop", "reveal": True}
+    yield "unset_environment", {"project": "my-shop", "names": ["B"]}
+    yield "restore_environment", {"project": "my-shop", "version": 1}
+    yield "environment_history", {"project": "my-shop"}
+    yield "diff_environment", {"project": "my-shop", "from_version": 1, "to_version": 2}
+    yield "deploy_project", {"project": "my-shop", "image": "app:1", "changed_paths": ["src/a.py"]}
+    deployment = (await desk.done("list_deployments", {"project": "my-shop"}))["deployments"][0]["id"]
+    yield "list_deployments", {"project": "my-shop"}
+    yield "get_deployment", {"deployment_id": deployment}
+    yield "cancel_deployment", {"deployment_id": deployment}
+    yield "slot_status", {"project": "my-shop"}
     yield "create_task", {"project": "my-shop", "title": "Basket", "affected_files": ["src/a.py"]}
     task = (await desk.done("list_tasks", {"project": "my-shop"}))["tasks"][0]["id"]
     yield "list_tasks", {"project": "my-shop", "status": ["draft"]}

@@ -17,10 +17,13 @@ DEFAULT = {
     "infrastructure_status", "create_project", "get_project", "list_projects", "create_task", "update_task",
     "list_tasks", "lock_files", "release_files", "check_files",
     "create_database", "get_database", "delete_database",
+    "deploy_project", "promote", "rollback", "slot_status", "deployment_logs", "set_environment", "get_environment",
 }  # fmt: skip
-PLANNED = {"delete_project", "delete_database", "delete_team", "take_over_locks", "resolve_conflict"}
+PLANNED = {"cleanup_slot", "delete_project", "delete_database", "delete_team", "take_over_locks", "resolve_conflict",
+    "remove_domain",
+}  # fmt: skip
 BUDGET = {"default": 3_000, "all": 12_000}
-AIM = {"default": 2_200, "all": 5_000}
+AIM = {"default": 2_900, "all": 5_000}
 """Below the budget, since later tools come on top."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
@@ -53,6 +54,11 @@ class AesSealer:
 
     def is_current(self, sealed: str) -> bool:
         return _parts(sealed)[0] == self.key_id
+
+    def fingerprint(self, plaintext: bytes, context: tuple[str, ...]) -> str:
+        key_id = self.key_id
+        own = hmac.digest(self._by_id[key_id], b"quaymaster fingerprint", "sha256")
+        return hmac.digest(own, associated(key_id, context) + plaintext, "sha256").hex()[:12]
 
     def _key(self, key_id: str) -> bytes:
         """Another server of this home may have added a key since ours were read."""
