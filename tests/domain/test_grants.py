@@ -91,6 +91,8 @@ LEAST: dict[Role, set[str]] = {
     },
     "owner": {"create_team", "delete_team"},
 }
+OWN_WORK = {"sweep", "tend_backups"}
+"""What the server does by itself."""
 
 
 def caller(role: Role, *scopes: str, rate_limit: int | None = None) -> Caller:
@@ -107,7 +109,8 @@ def test_every_action_of_the_table_is_known_to_the_second_opinion_and_the_other_
 
 
 def test_every_action_says_what_becomes_of_it_while_postgresql_is_away():
-    assert set(degraded.ACTIONS) == set(GRANTS)
+    assert set(degraded.ACTIONS) - set(GRANTS) <= OWN_WORK
+    assert set(GRANTS) <= set(degraded.ACTIONS)
 
 
 @pytest.mark.parametrize("action", sorted(GRANTS))
@@ -125,7 +128,8 @@ def test_a_group_as_scope_narrows_the_role_to_that_group(action: str):
 
 @pytest.mark.parametrize("action", sorted(GRANTS))
 def test_an_action_as_scope_allows_only_itself(action: str):
-    assert [other for other in GRANTS if may(caller("owner", action), other)] == [action]
+    same_name = {other for other in GRANTS if GRANTS[other].group == action}  # "promote" is a group too
+    assert {other for other in GRANTS if may(caller("owner", action), other)} == {action} | same_name
 
 
 @pytest.mark.parametrize("role", ROLES)
