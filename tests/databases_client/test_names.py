@@ -8,7 +8,12 @@ from mcp_server.databases.addresses import engine_of, sqlite_path
 
 @pytest.mark.parametrize(
     ("name", "variable"),
-    [("user", "RDS_USER_URL"), ("order-items", "RDS_ORDER_ITEMS_URL"), ("a.b2", "RDS_A_B2_URL"), ("userDb", "RDS_USER_DB_URL")],
+    [
+        ("user", "RDS_USER_URL"),
+        ("order-items", "RDS_ORDER_ITEMS_URL"),
+        ("a.b2", "RDS_A_B2_URL"),
+        ("userDb", "RDS_USER_DB_URL"),
+    ],
 )
 def test_the_variable_of_a_name(name: str, variable: str):
     assert variable_of(name) == variable
