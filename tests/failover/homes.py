@@ -26,6 +26,8 @@ from tests.store import samples
 SETUP = Intent("update_project", "test")
 WRITE = Intent("create_task", "test")
 COUNTER = "counter"
+COMMIT = b"COMMIT\0"
+"""The command alone, as it goes over the wire: not the end of 'READ COMMITTED'."""
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from tests.failover.homes import furnish, running, whole_and_equal, write
+from tests.failover.homes import COMMIT, furnish, running, whole_and_equal, write
 from tests.failover.processes import CHECKOUT, Worker
 from tests.services.loops import run_apart
 from tests.services.postgres import PostgresServer
@@ -184,22 +184,22 @@ async def refused_under_it(server: PostgresServer, proxy: TcpProxy) -> None:
 
 
 async def answer_lost_and_alive(server: PostgresServer, proxy: TcpProxy) -> None:
-    trap = proxy.trap(b"COMMIT", moment="after", effect="cut")
+    trap = proxy.trap(COMMIT, moment="after", effect="cut")
     await asyncio.to_thread(trap.wait)
 
 
 async def answer_lost_and_away(server: PostgresServer, proxy: TcpProxy) -> None:
-    trap = proxy.trap(b"COMMIT", moment="after", effect="refuse")
+    trap = proxy.trap(COMMIT, moment="after", effect="refuse")
     await asyncio.to_thread(trap.wait)
 
 
 async def commit_lost_and_away(server: PostgresServer, proxy: TcpProxy) -> None:
-    trap = proxy.trap(b"COMMIT", moment="before", effect="refuse")
+    trap = proxy.trap(COMMIT, moment="before", effect="refuse")
     await asyncio.to_thread(trap.wait)
 
 
 async def answer_lost_and_silent(server: PostgresServer, proxy: TcpProxy) -> None:
-    trap = proxy.trap(b"COMMIT", moment="after", effect="silent")
+    trap = proxy.trap(COMMIT, moment="after", effect="silent")
     await asyncio.to_thread(trap.wait)
 
 

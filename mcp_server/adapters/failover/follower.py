@@ -74,6 +74,8 @@ class Follower:
         if facts.position is None:
             return
         batch = await self._primary.since(facts.position)
+        if batch.position.installation != facts.position.installation:
+            raise Outage("another PostgreSQL answers at the address", probed=True)
         if batch.lost:
             await self._replace()
             return

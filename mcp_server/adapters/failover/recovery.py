@@ -21,6 +21,7 @@ FEW = 20
 BATCH = 100
 CALLERS_WAIT = 2.0
 PROBE_SECONDS = 2.0
+SECOND_LOOK_SECONDS = 0.25
 
 Name = tuple[str, str]
 
@@ -66,6 +67,21 @@ class Recovery:
                 with anyio.move_on_after(CALLERS_WAIT):
                     return await self._finish(epoch)
             await anyio.sleep(0.05)
+
+    async def still_here(self, *, again: bool) -> bool:
+        """Whether the PostgreSQL that this home mirrors answers a fresh connection.
+
+        `again`: a fresh connection has just failed. Where connections were cut, the next one does not; to see it costs a
+        moment.
+        """
+        try:
+            with anyio.move_on_after(SECOND_LOOK_SECONDS if again else PROBE_SECONDS):
+                identity = await self._primary.identify()
+                await self.recognise((await self._mirror.refresh()).position, identity)
+                return True
+        except (Outage, Foreign) as error:
+            log.debug("PostgreSQL is away: %s", error)
+        return False
 
     async def recognise(self, position: Position | None, identity: Identity) -> None:
         """Raise Foreign unless this is the PostgreSQL that the position speaks of, with all that was mirrored."""
@@ -152,13 +168,11 @@ class Recovery:
             await self._mirror.audit_settled(mark)
 
 
-async def answers(primary: Primary) -> bool:
-    """Whether the primary answers on a fresh connection, within two seconds."""
-    with anyio.move_on_after(PROBE_SECONDS):
+async def answers(primary: Primary, within: float = PROBE_SECONDS) -> Identity | None:
+    """Who answers on a fresh connection within so many seconds; None when nobody does."""
+    with anyio.move_on_after(within):
         try:
-            await primary.identify()
+            return await primary.identify()
         except Outage as outage:
             log.debug("PostgreSQL is still away: %s", outage.reason)
-            return False
-        return True
-    return False
+    return None

@@ -291,7 +291,7 @@ class FailoverStore:
 
         `give_up`: it answers a fresh connection, and yet no call comes through (read-only, say): that is away, too.
         """
-        if give_up or outage.probed or not await answers(self._primary):
+        if give_up or not await self._recovery.still_here(again=outage.probed):
             await self._leave_primary(outage)
 
     async def _leave_primary(self, outage: Outage) -> None:

@@ -1,0 +1,148 @@
+"""A commit whose answer is lost: never twice, never lost, and said only where a caller must look."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_server.adapters.failover.store import FailoverStore
+from mcp_server.domain.errors import OutcomeUnknown
+from mcp_server.ports.store import Intent, Transaction
+from tests.failover.homes import COMMIT, furnish, ids, running, whole, whole_and_equal, write
+from tests.failover.test_claims import alone
+from tests.services.postgres import PostgresServer
+from tests.services.proxy import TcpProxy
+from tests.store import samples
+
+COMMITS = [
+    ("after", "cut"),
+    ("before", "cut"),
+    ("after", "refuse"),
+    ("before", "refuse"),
+    ("after", "silent"),
+]
+
+
+@pytest.mark.parametrize(("moment", "effect"), COMMITS)
+async def test_a_write_whose_commit_is_cut_is_acknowledged_and_applied_once(
+    rough: PostgresServer, proxy: TcpProxy, home: Path, moment: str, effect: str
+) -> None:
+    async with running(rough.url_of("quaymaster", port=proxy.port), home) as store:
+        await furnish(store)
+        await write(store, "before")
+        trap = proxy.trap(COMMIT, moment=moment, effect=effect)  # type: ignore[arg-type]
+        began = time.monotonic()
+        committed = await write(store, "unknown")
+        assert time.monotonic() - began < 8
+        assert trap.sprung.is_set()
+        assert bool(committed.notices) is (effect != "cut")
+        assert await ids(store) == {"before", "unknown"}
+        proxy.forward()
+        await whole(store)
+    await whole_and_equal(rough.url, home, {"before", "unknown"})
+
+
+async def test_the_caller_hears_what_was_committed_and_not_what_a_later_try_saw(
+    rough: PostgresServer, proxy: TcpProxy, home: Path
+) -> None:
+    """The second try runs against a state in which the first one is done."""
+    async with running(rough.url_of("quaymaster", port=proxy.port), home) as store:
+        await furnish(store)
+        tries: list[int] = []
+
+        async def fn(tx: Transaction) -> int:
+            counter = await tx.tasks.hold("counter")
+            assert counter is not None
+            tries.append(counter.rev)
+            await tx.tasks.save(counter.change(pr_number=(counter.pr_number or 0) + 1))
+            return counter.rev
+
+        proxy.trap(COMMIT, moment="after", effect="cut")
+        committed = await store.run(fn, Intent("update_task", "t"))
+        assert committed.value == tries[0]
+        counter = await store.read(lambda tx: tx.tasks.get("counter"))
+        assert counter is not None
+        assert counter.pr_number == 1
+
+
+async def test_a_write_that_the_registry_followed_before_the_outage_is_not_done_again(
+    rough: PostgresServer, proxy: TcpProxy, home: Path
+) -> None:
+    """Another server of the home saw the commit in the moment before PostgreSQL went away."""
+    async with (
+        running(rough.url, home, beside=False) as other,
+        running(rough.url_of("quaymaster", port=proxy.port), home, beside=False) as store,
+    ):
+        await furnish(other)
+        await write(store, "before")
+        trap = proxy.trap(COMMIT, moment="after", effect="silent")
+
+        async def follow() -> None:
+            await anyio.to_thread.run_sync(trap.wait)
+            await other._follower.catch_up()
+            await anyio.to_thread.run_sync(rough.kill)
+            proxy.refuse()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow)
+            committed = await write(store, "unknown")
+        assert committed.notices
+        assert await ids(store) == {"before", "unknown"}
+        assert (await store.status()).pending == 0
+    rough.start()
+    await whole_and_equal(rough.url, home, {"before", "unknown"})
+
+
+async def lock(store: FailoverStore, lock_id: str) -> None:
+    async def fn(tx: Transaction) -> None:
+        scope = await tx.lock_scopes.hold("app")
+        assert scope is not None
+        await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
+        await tx.locks.add(samples.lock(lock_id))
+
+    await store.run(fn, Intent("lock_files", "t"))
+
+
+async def test_only_an_action_that_is_refused_without_postgresql_has_an_unknown_outcome(
+    rough: PostgresServer, proxy: TcpProxy, home: Path
+) -> None:
+    async with (
+        running(rough.url, home.with_name("second")) as second,
+        running(rough.url_of("quaymaster", port=proxy.port), home) as store,
+    ):
+        await furnish(second)
+        await alone(store, False)
+        await alone(second, False)
+        await lock(store, "l0")
+        proxy.trap(COMMIT, moment="after", effect="cut")
+        await lock(store, "l1")
+        trap = proxy.trap(COMMIT, moment="after", effect="refuse")
+        with pytest.raises(OutcomeUnknown, match="lock_files") as unknown:
+            await lock(store, "l2")
+        assert trap.sprung.is_set()
+        assert "see whether" in unknown.value.next
+        proxy.forward()
+        await whole(store)
+        held = await store.read(lambda tx: tx.locks.of_project("app"))
+        assert {each.id for each in held} == {"l0", "l1", "l2"}
+
+
+async def test_an_unknown_outcome_of_a_home_that_is_alone_is_settled_by_doing_it(
+    rough: PostgresServer, proxy: TcpProxy, home: Path
+) -> None:
+    """The registry grants again, PostgreSQL has the first grant: what was acknowledged stands on both sides."""
+    async with running(rough.url_of("quaymaster", port=proxy.port), home) as store:
+        await furnish(store)
+        await alone(store)
+        proxy.trap(COMMIT, moment="after", effect="refuse")
+        await lock(store, "l1")
+        proxy.forward()
+        await whole(store)
+        scope = await store.read(lambda tx: tx.lock_scopes.get("app"))
+        assert scope is not None
+        assert scope.fence == 1
+        assert (await store.status()).conflicts == 0
+    await whole_and_equal(rough.url, home, set())
