@@ -108,7 +108,9 @@ def test_the_schema_names_keys_links_and_counts(reader: httpx2.Client):
 
 @pytest.mark.parametrize("table", ["books", "tags", "loose"])
 def test_pages_show_every_row_once_whatever_tells_rows_apart(reader: httpx2.Client, table: str):
-    seen, after, pages = [], [], 0
+    seen: list[tuple[str, ...]] = []
+    after: list[str] = []
+    pages = 0
     while True:
         found = rows(reader, table, after=after, limit="25")
         seen += [tuple(row["key"]) for row in found["rows"]]
