@@ -59,7 +59,7 @@ from mcp_server.domain.workloads import DATABASE_LIMITS, MB
 from mcp_server.ports.dns import Zones
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.keyring import KeyRing
-from mcp_server.ports.mirror import Outage
+from mcp_server.ports.mirror import Claim, Outage
 from mcp_server.ports.store import Reading, Store
 from mcp_server.services.audit import AuditLog
 from mcp_server.services.backups.service import Backups
@@ -78,6 +78,7 @@ from mcp_server.services.members import Members
 from mcp_server.services.notifications import Notifications
 from mcp_server.services.projects import Projects
 from mcp_server.services.queries import Queries
+from mcp_server.services.resealing import Resealing
 from mcp_server.services.signin import SignIn, local_owner
 from mcp_server.services.slots import SlotOptions
 from mcp_server.services.staged import Staged
@@ -488,6 +489,65 @@ def _migration_states(status: MigrationStatus) -> list[tuple[str, str]]:
     return [*rows, *((each.name, "pending") for each in status.pending)]
 
 
+async def edge_config(settings: Settings) -> str:
+    """The configuration that the proxy is to run. Raises Invalid where Quaymaster writes none."""
+    from mcp_server.adapters.edge.caddy.edge import CaddyEdge
+
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        async with _workplace(settings, mirror) as place:
+            if isinstance(place.edge, CaddyEdge):
+                return place.edge.configuration()
+    finally:
+        mirror.close()
+    if settings.edge == "nginx":
+        return f"include {settings.home / 'edge' / 'nginx.conf'};\n"
+    raise Invalid("there is no proxy to configure", next="Set QUAYMASTER_EDGE to caddy or nginx.")
+
+
+async def edge_check(settings: Settings) -> Sequence[str]:
+    """What is wrong with the proxy and its state, a sentence each."""
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        async with _workplace(settings, mirror) as place:
+            return await place.edge.check()
+    finally:
+        mirror.close()
+
+
+def secrets_rotate(settings: Settings) -> str | None:
+    """A new key in the home's file; or, where a setting holds the key, the new one to set, the present one kept."""
+    from mcp_server.adapters.sealing import keys
+
+    present = settings.encryption_key()
+    if present is None:
+        keys.rotate(settings.home)
+        return None
+    keys.keep(settings.home, present)
+    return secrets.token_hex(32)
+
+
+async def secrets_reseal(settings: Settings) -> tuple[int, Sequence[str]]:
+    """How many records were sealed with the newest key, and what was left, in sentences."""
+    async with open_app(settings) as house:
+        done = await _resealing(house).run()
+        return done.sealed, done.left
+
+
+async def secrets_reset(settings: Settings) -> Sequence[str]:
+    """A new key in the home's file; the records that no key opens any more."""
+    from mcp_server.adapters.sealing import keys
+
+    if settings.encryption_key() is None:
+        keys.begin_anew(settings.home)
+    async with open_app(settings) as house:
+        return await _resealing(house).unreadable()
+
+
+def _resealing(house: House) -> Resealing:
+    return Resealing(house.store, house.databases.parts.sealer, house.hosting.site.home)
+
+
 def registry_report(settings: Settings) -> Report:
     from mcp_server.adapters.registry import maintenance
 
@@ -520,6 +580,26 @@ async def registry_import(settings: Settings) -> dict[str, int]:
     mirror = await RegistryMirror.open(settings.home)
     try:
         return await bring_over(primary, mirror, _records_of(registry_export(settings)))
+    except Outage as outage:
+        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+    finally:
+        mirror.close()
+        await primary.close()
+
+
+async def registry_claim(settings: Settings, *, force: bool) -> Claim:
+    """Which homes share PostgreSQL, and which one may grant alone; this home asks to be admitted.
+
+    `force`: a person says that the home which may grant alone is gone.
+    """
+    from mcp_server.adapters.failover.membership import Membership
+
+    primary = primary_of(settings)
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        await primary.prepare()
+        home = (await mirror.refresh()).home
+        return await (Membership(primary, mirror, home).force() if force else primary.claim(home))
     except Outage as outage:
         raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
     finally:
@@ -678,6 +758,7 @@ async def serve_http(
     """Serve streamable HTTP at /mcp until a signal comes. Raises Invalid when it cannot or must not
     listen there."""
     from mcp_server.http.addresses import answered_hosts, is_loopback, networks
+    from mcp_server.http.databases import database_routes
     from mcp_server.http.gate import Gate
     from mcp_server.http.health import health_route
     from mcp_server.http.metrics import metrics_route
@@ -698,6 +779,10 @@ async def serve_http(
             server.custom_route(path, methods=["GET"])(health_route(house.status))
         metrics = metrics_route(server.outcomes, server.seconds, house.store.status)
         server.custom_route("/metrics", methods=["GET"])(metrics)
+        for place, method, handler in database_routes(
+            house.databases, house.calls, lambda: server.door.visit().caller
+        ):
+            server.custom_route(place, methods=[method])(handler)
 
         def admit(scope: Scope, caller: Caller, names: Sequence[str]) -> AbstractContextManager[None]:
             return server.admit(scope, Visit(caller, chosen(names) if names else default))
@@ -767,6 +852,7 @@ async def _lead(house: House) -> None:
         beside.start_soon(house.databases.lead)
         beside.start_soon(house.backups.lead)
         beside.start_soon(house.hosting.lead)
+        beside.start_soon(house.domains.lead)
         if house.settings.database_url is None:
             beside.start_soon(_sweep_for_ever, house)
 

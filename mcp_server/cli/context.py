@@ -82,6 +82,15 @@ class RegistryReport(Protocol):
     def sound(self) -> bool: ...
 
 
+class Claim(Protocol):
+    """Which homes share a PostgreSQL. `holder` may grant alone; it admits who asks."""
+
+    @property
+    def holder(self) -> str | None: ...
+    @property
+    def homes(self) -> Sequence[str]: ...
+
+
 class Root(Protocol):
     """The composition root, as commands see it."""
 
@@ -134,6 +143,8 @@ class Root(Protocol):
     async def secrets_reseal(self, settings: Settings, /) -> tuple[int, Sequence[str]]: ...
 
     async def secrets_reset(self, settings: Settings, /) -> Sequence[str]: ...
+
+    async def registry_claim(self, settings: Settings, /, *, force: bool) -> Claim: ...
 
     def version(self) -> str: ...
 

@@ -13,12 +13,24 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from mcp_server.cli import configs, db, doctor, install, keys, locks, migrations, registry, servers
+from mcp_server.cli import (
+    configs,
+    db,
+    doctor,
+    edge,
+    install,
+    keys,
+    locks,
+    migrations,
+    registry,
+    secrets,
+    servers,
+)
 from mcp_server.cli.context import FAILED, REFUSED, USAGE, Context, Root
 from mcp_server.config import SettingsError
 from mcp_server.domain.errors import Corrupt, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
 
-COMMANDS = (servers, keys, locks, configs, migrations, registry, db, doctor, install)
+COMMANDS = (servers, keys, locks, configs, migrations, registry, secrets, edge, db, doctor, install)
 
 
 def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Context | None = None) -> int:

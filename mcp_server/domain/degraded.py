@@ -31,6 +31,7 @@ ACTIONS: dict[str, Degraded] = {
     "list_backups": "served",
     "restore_database": "journaled",
     "tend_backups": "journaled",
+    "branch_database": "journaled",
     "deploy_project": "journaled",
     "get_deployment": "served",
     "list_deployments": "served",
@@ -93,6 +94,7 @@ HOUSEKEEPING: dict[str, Degraded] = {
     "sweep": "journaled",
     "tend_databases": "journaled",
     "tidy_domains": "refused",
+    "reseal_secrets": "refused",
 }
 """What a server does by itself. Removing what has ended grants nothing, and a removal never meets a renewed lease
 (`merging`)."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import anyio
+
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.errors import NotFound, QuaymasterError, QuotaExceeded, Unavailable
@@ -37,6 +39,7 @@ from mcp_server.services.plans import draw_token, gate
 log = logging.getLogger(__name__)
 WORK = Intent("verify_domain", "quaymaster")
 TIDY = Intent("tidy_domains", "quaymaster")
+TIDY_SECONDS = 600.0
 NO_ADDRESS = "the operator has not set QUAYMASTER_EDGE_ADDRESS, so nothing can be compared with DNS"
 
 DomainStatus = Literal["pending", "active", "error"]
@@ -209,6 +212,15 @@ class Domains:
         for host in found:
             await self._zones.remove(host)
         return found
+
+    async def lead(self) -> None:
+        """For ever, in the one process of the home that leads."""
+        while True:
+            await anyio.sleep(TIDY_SECONDS)
+            try:
+                await self.tidy()
+            except QuaymasterError as error:
+                log.info("DNS is tidied up later: %s", error.message)
 
     # -- keeping -----------------------------------------------------------------------------------------
 

@@ -56,6 +56,26 @@ def rotate(home: Path) -> Sequence[bytes]:
     return _read(home / FILE)
 
 
+def keep(home: Path, key: bytes) -> None:
+    """Among the file's keys from now on, behind the newest: what it sealed opens when the setting is another."""
+    file_keys(home)
+    with _locked(home):
+        kept = _read(home / FILE)
+        if key not in kept:
+            _write(home, (*kept, key)[:MOST])
+
+
+def begin_anew(home: Path) -> None:
+    """A new key before the usable ones; a file that cannot be used is moved aside, never deleted."""
+    path = home / FILE
+    try:
+        rotate(home)
+    except Unavailable:
+        with _locked(home):
+            path.replace(home / f"{FILE}.lost-{secrets.token_hex(4)}")
+        file_keys(home)
+
+
 def forget_older(home: Path) -> None:
     """Keep the newest key only: once everything was sealed anew."""
     with _locked(home):

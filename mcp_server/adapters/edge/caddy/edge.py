@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
-from mcp_server.adapters.edge.caddy.config import CaddySettings, identity
+from mcp_server.adapters.edge.caddy.config import CaddySettings, identity, text
 from mcp_server.adapters.edge.probes import Answer, Door, probe
 from mcp_server.adapters.edge.switch import SwitchDirectory
 from mcp_server.domain.routes import Preview, Probe, Repair, Route, Target
@@ -45,6 +45,10 @@ class CaddyEdge:
         self._settings = settings
         self._door = door
         self._caddy = caddy
+
+    def configuration(self) -> str:
+        """What Caddy is to run. It holds the probes' word."""
+        return text(self._settings)
 
     @property
     def network(self) -> str | None:

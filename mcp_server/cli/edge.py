@@ -1,0 +1,30 @@
+"""`edge config|check`: the configuration of the proxy, and what disagrees."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from mcp_server.cli.context import FAILED, OK, Context
+from mcp_server.cli.parsing import Commands, group
+
+
+def add(commands: Commands) -> None:
+    edge = group(commands, "edge", "the reverse proxy in front of the projects")
+    config = edge.add_parser("config", help="print the proxy's configuration; it holds a secret word")
+    config.set_defaults(run=run_config)
+    check = edge.add_parser("check", help="say what disagrees; exit 1 when anything does")
+    check.set_defaults(run=run_check)
+
+
+async def run_config(chosen: Namespace, context: Context) -> int:
+    context.out.write(await context.root.edge_config(context.settings))
+    return OK
+
+
+async def run_check(chosen: Namespace, context: Context) -> int:
+    problems = await context.root.edge_check(context.settings)
+    for problem in problems:
+        context.print(problem)
+    if not problems:
+        context.tell("proxy and state agree")
+    return FAILED if problems else OK

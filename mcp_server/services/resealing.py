@@ -1,0 +1,127 @@
+"""After a new key: what an older one sealed is sealed with the newest. Values stay what they were."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from typing import TypeVar, get_args
+
+from mcp_server.domain.databases import Access, Database, DatabaseServer, secret_context
+from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
+from mcp_server.domain.errors import Conflict, Corrupt, QuaymasterError, Unavailable
+from mcp_server.domain.projects import Project
+from mcp_server.domain.records import Value
+from mcp_server.domain.teams import EnvironmentName
+from mcp_server.ports.sealing import Sealer
+from mcp_server.ports.store import Intent, Reading, Store, Transaction
+from mcp_server.services.environments import PLACED
+from mcp_server.services.pages import every
+
+RESEAL = Intent("reseal_secrets", "quaymaster")
+V = TypeVar("V", Database, DatabaseServer, ProjectEnvironment, EnvironmentVersion)
+
+
+class Resealed(Value):
+    """`sealed`: records sealed anew. `left`: what opens with no key of this server, or was busy, by name."""
+
+    sealed: int = 0
+    left: tuple[str, ...] = ()
+
+
+class Resealing:
+    """Over everything that this home can reach; servers of databases only where they are this home's."""
+
+    def __init__(self, store: Store, sealer: Sealer, home: str) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._home = home
+
+    async def run(self) -> Resealed:
+        """Record by record, each in a transaction of its own: what is cut short is gone on with by calling again."""
+        sealed, left = 0, []
+        async for noun, key, project in self._places():
+            try:
+                done = await self._store.run(partial(self._reseal, noun=noun, key=key, project=project), RESEAL)
+                sealed += done.value
+            except (Unavailable, Corrupt, Conflict) as error:
+                left.append(f"{noun} {key}: {error.message}")
+        return Resealed(sealed=sealed, left=tuple(left))
+
+    async def unreadable(self) -> tuple[str, ...]:
+        """Records with a secret that no key of this server opens, by noun and key. Changes nothing."""
+        lost = []
+        async for noun, key, project in self._places():
+            record = await self._store.read(lambda tx: getattr(tx, noun).get(key))  # noqa: B023
+            try:
+                if record is not None:
+                    self._anew(record, project)
+            except QuaymasterError:
+                lost.append(f"{noun} {key}")
+        return tuple(lost)
+
+    async def _places(self) -> AsyncIterator[tuple[str, str, Project | None]]:
+        for team in await self._store.read(lambda tx: every(tx.teams.list)):
+            for project in await self._store.read(partial(_projects_of, team=team.id)):
+                for noun, key in await self._store.read(partial(_secrets_of, project=project.name)):
+                    yield noun, key, project
+        for server in await self._store.read(lambda tx: tx.database_servers.of_home(self._home)):
+            yield "database_servers", server.key, None
+
+    async def _reseal(self, tx: Transaction, *, noun: str, key: str, project: Project | None) -> int:
+        repository = getattr(tx, noun)
+        held = await repository.hold(key)
+        if held is None:
+            return 0
+        after = self._anew(held, project)
+        if after == held:
+            return 0
+        await repository.save(after)
+        return 1
+
+    def _anew(self, record: V, project: Project | None) -> V:
+        """Raises Unavailable and Corrupt when it cannot be opened."""
+        if isinstance(record, Database):
+            return record.change(
+                access=self._access(record.access, record.uid),
+                next_access=self._access(record.next_access, record.uid),
+            )
+        if isinstance(record, DatabaseServer):
+            return record.change(access=self._access(record.access, record.id))
+        if project is None or not record.encrypted:
+            return record
+        return record.change(env_data=self._variables(record.env_data, project, record.environment))
+
+    def _access(self, access: Access | None, holder: str) -> Access | None:
+        if access is None:
+            return None
+        return access.change(
+            password=self._text(access.password, secret_context(holder, "role")),
+            reader_password=self._text(access.reader_password, secret_context(holder, "reader")),
+        )
+
+    def _variables(
+        self, data: Mapping[str, str], project: Project, environment: EnvironmentName
+    ) -> dict[str, str]:
+        anew = {}
+        for name, text in data.items():
+            version, _, sealed = text.partition(PLACED)
+            place = ("environment", project.team_id, project.uid, environment, name, version)
+            anew[name] = f"{version}{PLACED}{self._text(sealed, place)}"
+        return anew
+
+    def _text(self, sealed: str, context: tuple[str, ...]) -> str:
+        plain = self._sealer.open(sealed, context)
+        return sealed if self._sealer.is_current(sealed) else self._sealer.seal(plain, context)
+
+
+async def _projects_of(tx: Reading, *, team: str) -> list[Project]:
+    return await every(partial(tx.projects.of_team, team))
+
+
+async def _secrets_of(tx: Reading, *, project: str) -> list[tuple[str, str]]:
+    found = [("databases", one.key) for one in await tx.databases.of_project(project)]
+    found += [("environments", one.key) for one in await tx.environments.of_project(project)]
+    for environment in get_args(EnvironmentName):
+        versions = await every(partial(tx.environment_versions.of_environment, project, environment))
+        found += [("environment_versions", one.key) for one in versions]
+    return found
