@@ -417,6 +417,7 @@ def _furnished(
 ) -> House:
     calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
     databases, backups = _databases(settings, store, calls, place)
+    hosting = _hosting(settings, store, calls, place, databases)
     locks = Locks(calls)
     domains = _domains(settings, store, calls, place)
     return House(
@@ -434,6 +435,7 @@ def _furnished(
             databases=databases,
             base_domain=settings.base_domain,
             let_go=domains.let_go,
+            tidy=hosting.tidy_soon,
         ),
         tasks=Tasks(calls),
         locks=locks,
@@ -447,7 +449,7 @@ def _furnished(
         databases=databases,
         backups=backups,
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
-        hosting=_hosting(settings, store, calls, place, databases),
+        hosting=hosting,
         domains=domains,
         notifications=Notifications(store, HttpsWebhook(settings.webhook_networks)),
         workers=place.workers,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from mcp_server.ports.edge import Edge
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.readiness import Readiness
 from mcp_server.ports.sealing import Sealer
-from mcp_server.ports.store import Store
+from mcp_server.ports.store import Reading, Store
 from mcp_server.services.calls import Calls
 from mcp_server.services.deployments import Deployments, Provided
 from mcp_server.services.environments import Environments, Vault
@@ -132,9 +133,21 @@ class Hosting:
     async def recover(self) -> None:
         """Nothing is asked of engine and proxy while this home has never deployed anything."""
         try:
-            if await self.store.read(lambda tx: tx.slots.of_home(self.site.home)):
+            if await self.store.read(self._ever_used):
                 found = await self.recovery.run_once()
                 if not found.nothing:
                     log.info("put right", extra=found.model_dump())
         except QuaymasterError as error:
             log.info("what a crash may have left is looked at later: %s", error.message)
+
+    async def _ever_used(self, tx: Reading) -> bool:
+        if await tx.slots.of_home(self.site.home):
+            return True
+        return any(
+            one.holder.startswith(f"{self.site.home}/") for one in await tx.ports.of_host(self.site.host)
+        )
+
+    def tidy_soon(self) -> None:
+        """A project was deleted: its containers, routes, ports and network go, beside whatever runs."""
+        with suppress(QuaymasterError):
+            self.works.begin(f"tidy-{secrets.token_hex(4)}", lambda _: self.recover())

@@ -67,7 +67,8 @@ class ProjectList(Result):
 class Projects:
     """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team.
 
-    `let_go` is told the host names that went with a project, and says what is left of them.
+    `let_go` is told the host names that went with a project, and says what is left of them. `tidy` is called
+    when a project was deleted: what ran for it goes.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class Projects:
         databases: Databases | None = None,
         base_domain: str = "localhost",
         let_go: LetGo | None = None,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
         self._calls = calls
         self._base = base_domain
         self._let_go = let_go
+        self._tidy = tidy
         self._databases = databases
         self._roots = tuple(roots)
         self._quota = quota
@@ -220,6 +223,11 @@ class Projects:
                     next="delete_database first; it keeps a backup unless told not to.",
                 )
             belongings = await _belongings(tx, key)
+            if busy := next((one for one in belongings.deployments if one.running), None):
+                raise Conflict(
+                    f"{busy.deployed_by} deploys there since {busy.created_at:%H:%M:%S} UTC",
+                    next=f"Wait for it, or end it with cancel_deployment('{busy.id}').",
+                )
             effects = (f"the project '{key}' is deleted", *belongings.effects())
             planned = await gate(
                 tx,
@@ -237,6 +245,8 @@ class Projects:
             return PlanResult(status="done", message=f"The project '{key}' is deleted.", effects=effects)
 
         done = await self._calls.write(call, transaction, PlanResult)
+        if done.status == "done":
+            self._tidy()
         if self._let_go is None or not hosts:
             return done
         return done.change(notices=(*done.notices, *await self._let_go(hosts)))

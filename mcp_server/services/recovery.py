@@ -19,7 +19,7 @@ from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
 from mcp_server.domain.routes import Preview, Repair, Route
 from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired, pair_key
-from mcp_server.domain.workloads import Observed
+from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_name
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
@@ -71,6 +71,8 @@ class Recovery:
         switches = [pair for pair in pairs if await self._settle_switch(pair)]
         graces = [pair for pair in await self._pairs() if await self._end_grace(pair)]
         emptied, containers = await self._match_containers()
+        await self._match_ports()
+        await self._remove_networks()
         return Recovered(
             deployments=len(abandoned),
             switches=len(switches),
@@ -264,6 +266,39 @@ class Recovery:
 
         return await self._store.read(look)
 
+    # -- ports and networks ------------------------------------------------------------------------------
+
+    async def _match_ports(self) -> None:
+        """Ports of this home that no slot has any more, because its project is gone, are free again."""
+        kept: set[str] = set()
+        for pair in await self._pairs():
+            project, busy = await self._project(pair.project), await self._busy(pair)
+            for name in BOTH if project is not None else ():
+                if busy or pair.slot(name).port is not None:
+                    berth = Berth(pair.project, project.uid, pair.environment, name)
+                    kept.add(self._slots.holder(berth))
+        given = await self._store.read(lambda tx: tx.ports.of_host(self._slots.site.host))
+        for one in given:
+            if one.purpose == "slot" and one.holder.startswith(f"{self._home}/") and one.holder not in kept:
+                await self._store.run(partial(_free, key=one.key, holder=one.holder), TIDY)
+
+    async def _remove_networks(self) -> None:
+        """Networks of projects that are gone, once nothing is attached to them."""
+        known = {
+            project.uid for pair in await self._pairs() if (project := await self._project(pair.project))
+        }
+        for network in await self._engine.networks(self._slots.site.labels()):
+            owner = network.owner
+            if owner is None or owner.project in known or owner.project == SHARED:
+                continue
+            name = network.name.removeprefix(project_network_name(""))
+            project = await self._project(name)
+            if project_network_name(name) == network.name and (
+                project is None or project.uid != owner.project
+            ):
+                with suppress(QuaymasterError):
+                    await self._engine.remove_network(Ref(name=network.name, owner=owner))
+
     # -- routes ------------------------------------------------------------------------------------------
 
     async def _match_routes(self) -> Sequence[Repair]:
@@ -335,3 +370,9 @@ class Recovery:
 
     async def _deployment(self, id: str | None) -> Deployment | None:
         return await self._store.read(lambda tx: tx.deployments.get(id or ""))
+
+
+async def _free(tx: Transaction, *, key: str, holder: str) -> None:
+    allocation = await tx.ports.hold(key)
+    if allocation is not None and allocation.holder == holder:
+        await tx.ports.remove(allocation)

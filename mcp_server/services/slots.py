@@ -100,11 +100,6 @@ class Berth:
     def pair(self) -> str:
         return pair_key(self.project, self.environment)
 
-    @property
-    def holder(self) -> str:
-        """Whose its port is."""
-        return f"{self.uid}/{self.environment}/{self.slot}"
-
 
 class Seen(NamedTuple):
     """`deployment` is the one whose container it is."""
@@ -140,6 +135,10 @@ class Slots:
 
     def ref(self, berth: Berth) -> Ref:
         return Ref(name=berth.name, owner=self.site.owner(berth.uid))
+
+    def holder(self, berth: Berth) -> str:
+        """Whose a port is: several homes may share a host and the list of its ports."""
+        return f"{self.site.home}/{berth.uid}/{berth.environment}/{berth.slot}"
 
     def host(self, berth: Berth) -> str:
         return environment_host(berth.project, berth.environment, self.options.base_domain)
@@ -379,9 +378,9 @@ class Slots:
     async def _candidate(self, berth: Berth, avoid: set[int]) -> int:
         ports = self.options.ports[berth.environment]
         given = await self._store.read(lambda tx: tx.ports.of_host(self.site.host))
-        mine = [one.port for one in given if one.holder == berth.holder and one.port not in avoid]
+        mine = [one.port for one in given if one.holder == self.holder(berth) and one.port not in avoid]
         taken = {one.port for one in given} | avoid
-        first = sum(berth.holder.encode()) % len(ports)
+        first = sum(self.holder(berth).encode()) % len(ports)
         candidates: tuple[int, ...] = (*mine, *ports[first:], *ports[:first])
         for port in candidates:
             if (port in mine or port not in taken) and self._machine.port_is_free(port):
@@ -398,7 +397,7 @@ class Slots:
             raise Conflict("the project was deleted meanwhile")
         slot = pair.slot(berth.slot)
         allocation = await tx.ports.hold(port_key(self.site.host, port))
-        if allocation is not None and allocation.holder != berth.holder:
+        if allocation is not None and allocation.holder != self.holder(berth):
             raise Conflict("the port was taken meanwhile")
         if slot.port not in (None, port):
             await self.free_port(tx, berth, slot.port)
@@ -406,7 +405,7 @@ class Slots:
             now = await tx.now()
             await tx.ports.add(
                 PortAllocation(
-                    host=self.site.host, port=port, holder=berth.holder, purpose="slot", created_at=now
+                    host=self.site.host, port=port, holder=self.holder(berth), purpose="slot", created_at=now
                 )
             )
         if slot.port != port:
@@ -427,7 +426,7 @@ class Slots:
         if port is None:
             return
         allocation = await tx.ports.hold(port_key(self.site.host, port))
-        if allocation is not None and allocation.holder == berth.holder:
+        if allocation is not None and allocation.holder == self.holder(berth):
             await tx.ports.remove(allocation)
 
 
