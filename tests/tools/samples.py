@@ -44,6 +44,15 @@ NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
     "diff_environment": {"project": "shop", "from_version": 0},
     "restore_environment": {"project": "shop", "version": 1},
     "unset_environment": {"project": "shop", "names": ["A"]},
+    "schema_status": {"project": "shop"},
+    "plan_migration": {"project": "shop", "database": "app"},
+    "apply_migration": {"project": "shop", "database": "app"},
+    "rollback_migration": {"project": "shop", "database": "app", "target": "base"},
+    "push_schema": {"project": "shop", "database": "app"},
+    "pull_schema": {"project": "shop", "database": "app"},
+    "seed_database": {"project": "shop", "database": "app"},
+    "validate_schema": {"project": "shop", "database": "app"},
+    "execute_sql": {"project": "shop", "database": "app", "sql": "SELECT 1"},
     "create_task": {"project": "shop", "title": "t"},
     "get_task": {"task_id": "TASK"},
     "list_tasks": {"project": "shop"},
@@ -96,6 +105,8 @@ async def cycle(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     yield "get_deployment", {"deployment_id": deployment}
     yield "cancel_deployment", {"deployment_id": deployment}
     yield "slot_status", {"project": "my-shop"}
+    async for each in _schemas(desk):
+        yield each
     yield "create_task", {"project": "my-shop", "title": "Basket", "affected_files": ["src/a.py"]}
     task = (await desk.done("list_tasks", {"project": "my-shop"}))["tasks"][0]["id"]
     yield "list_tasks", {"project": "my-shop", "status": ["draft"]}
@@ -126,3 +137,21 @@ async def cycle(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     yield "query_audit", {"limit": 5, "with_params": True}
     yield "list_conflicts", {}
     yield "delete_project", {"name": "my-shop"}
+
+
+async def _schemas(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """The tools for a code base with one database."""
+    root = desk.house.settings.home.parent / "coded"
+    folder = root / "db" / "app"
+    folder.mkdir(parents=True)
+    (folder / "schema.sql").write_text("CREATE TABLE t (id integer);")
+    (folder / "seed.sql").write_text("SELECT 1;")
+    (root / ".env").write_text(f"RDS_APP_URL=sqlite:///{root}/app.db\n")
+    await desk.done("create_project", {"name": "coded", "path": str(root)})
+    app = {"project": "coded", "database": "app"}
+    for name in ("schema_status", "plan_migration", "apply_migration", "push_schema", "pull_schema"):
+        yield name, app
+    yield "rollback_migration", app | {"target": "base"}
+    yield "seed_database", app
+    yield "validate_schema", app
+    yield "execute_sql", app | {"sql": "SELECT 1 AS one"}
