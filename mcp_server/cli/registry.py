@@ -1,4 +1,4 @@
-"""`registry verify|compact|export|import|conflicts`: the files of this home."""
+"""`registry verify|compact|export|import|claim|conflicts`: the files of this home."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def add(commands: Commands) -> None:
     export.set_defaults(run=run_export)
     bring = registry.add_parser("import", help="bring this home's records into an empty PostgreSQL")
     bring.set_defaults(run=run_import)
+    claim = registry.add_parser("claim", help="which homes share PostgreSQL, and which may grant alone")
+    claim.add_argument(
+        "--force", action="store_true", help="the home that may grant alone is gone for good: strike it off"
+    )
+    claim.set_defaults(run=run_claim)
     conflicts = registry.add_parser("conflicts", help="changes that wait for a person")
     conflicts.add_argument("--json", action="store_true")
     conflicts.set_defaults(run=run_conflicts)
@@ -70,6 +75,15 @@ async def run_import(chosen: Namespace, context: Context) -> int:
     for noun, count in counts.items():
         context.print(f"{count:6} {noun}")
     context.tell("imported; audit rows of the time before stay in this home's files")
+    return OK
+
+
+async def run_claim(chosen: Namespace, context: Context) -> int:
+    claim = await context.root.registry_claim(context.settings, force=chosen.force)
+    for home in claim.homes:
+        context.print(f"{home}  {'may grant alone' if home == claim.holder else ''}".rstrip())
+    if claim.holder is None:
+        context.tell("without PostgreSQL no home grants what is exclusive")
     return OK
 
 

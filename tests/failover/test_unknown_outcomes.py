@@ -30,7 +30,7 @@ COMMITS = [
 async def test_a_write_whose_commit_is_cut_is_acknowledged_and_applied_once(
     rough: PostgresServer, proxy: TcpProxy, home: Path, moment: str, effect: str
 ) -> None:
-    async with running(rough.url_of("quaymaster", port=proxy.port), home) as store:
+    async with running(rough.url_of("quaymaster", port=proxy.port), home, beside=False) as store:
         await furnish(store)
         await write(store, "before")
         trap = proxy.trap(COMMIT, moment=moment, effect=effect)  # type: ignore[arg-type]
@@ -40,8 +40,7 @@ async def test_a_write_whose_commit_is_cut_is_acknowledged_and_applied_once(
         assert trap.sprung.is_set()
         assert bool(committed.notices) is (effect != "cut")
         assert await ids(store) == {"before", "unknown"}
-        proxy.forward()
-        await whole(store)
+    proxy.forward()
     await whole_and_equal(rough.url, home, {"before", "unknown"})
 
 
@@ -49,7 +48,7 @@ async def test_the_caller_hears_what_was_committed_and_not_what_a_later_try_saw(
     rough: PostgresServer, proxy: TcpProxy, home: Path
 ) -> None:
     """The second try runs against a state in which the first one is done."""
-    async with running(rough.url_of("quaymaster", port=proxy.port), home) as store:
+    async with running(rough.url_of("quaymaster", port=proxy.port), home, beside=False) as store:
         await furnish(store)
         tries: list[int] = []
 
@@ -109,24 +108,25 @@ async def lock(store: FailoverStore, lock_id: str) -> None:
 async def test_only_an_action_that_is_refused_without_postgresql_has_an_unknown_outcome(
     rough: PostgresServer, proxy: TcpProxy, home: Path
 ) -> None:
-    async with (
-        running(rough.url, home.with_name("second")) as second,
-        running(rough.url_of("quaymaster", port=proxy.port), home) as store,
-    ):
+    url = rough.url_of("quaymaster", port=proxy.port)
+    async with running(rough.url, home.with_name("second")) as second:
         await furnish(second)
-        await alone(store, False)
-        await alone(second, False)
-        await lock(store, "l0")
-        proxy.trap(COMMIT, moment="after", effect="cut")
-        await lock(store, "l1")
-        trap = proxy.trap(COMMIT, moment="after", effect="refuse")
-        with pytest.raises(OutcomeUnknown, match="lock_files") as unknown:
-            await lock(store, "l2")
-        assert trap.sprung.is_set()
-        assert "see whether" in unknown.value.next
+        async with running(url, home) as store:
+            await alone(second, False)
+            await alone(store, False)
+        async with running(url, home, beside=False) as store:
+            await lock(store, "l0")
+            proxy.trap(COMMIT, moment="after", effect="cut")
+            await lock(store, "l1")
+            trap = proxy.trap(COMMIT, moment="after", effect="refuse")
+            with pytest.raises(OutcomeUnknown, match="lock_files") as unknown:
+                await lock(store, "l2")
+            assert trap.sprung.is_set()
+            assert "see whether" in unknown.value.next
         proxy.forward()
-        await whole(store)
-        held = await store.read(lambda tx: tx.locks.of_project("app"))
+        async with running(url, home) as store:
+            await whole(store)
+            held = await store.read(lambda tx: tx.locks.of_project("app"))
         assert {each.id for each in held} == {"l0", "l1", "l2"}
 
 
