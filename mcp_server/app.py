@@ -609,26 +609,6 @@ async def registry_claim(settings: Settings, *, force: bool) -> Claim:
         await primary.close()
 
 
-async def registry_claim(settings: Settings, *, force: bool) -> Claim:
-    """Which homes share PostgreSQL, and which one may grant alone; this home asks to be admitted.
-
-    `force`: a person says that the home which may grant alone is gone.
-    """
-    from mcp_server.adapters.failover.membership import Membership
-
-    primary = primary_of(settings)
-    mirror = await RegistryMirror.open(settings.home)
-    try:
-        await primary.prepare()
-        home = (await mirror.refresh()).home
-        return await (Membership(primary, mirror, home).force() if force else primary.claim(home))
-    except Outage as outage:
-        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
-    finally:
-        mirror.close()
-        await primary.close()
-
-
 def _records_of(exported: dict[str, Any]) -> list[Record]:
     """The records of an export, parents before children."""
     return [kind.model_validate(each) for kind in RECORDS for each in exported["records"].get(kind.noun, ())]
