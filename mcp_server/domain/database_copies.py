@@ -73,6 +73,19 @@ def put_right(access: Access, id: str) -> str:
     )
 
 
+def only_reading(access: Access) -> str:
+    """The role's sessions are ended, and new ones begin read-only: a moment to compare in."""
+    role = _plain(access.role)
+    return (
+        f'ALTER ROLE "{role}" SET default_transaction_read_only = on;\n'
+        f"SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = '{role}';\n"
+    )
+
+
+def writing_again(access: Access) -> str:
+    return f'ALTER ROLE "{_plain(access.role)}" RESET default_transaction_read_only;\n'
+
+
 def branch_roles(access: Access, verifiers: Verifiers) -> str:
     """The two roles of a branch; they may be there from an attempt that broke off."""
     lines = [r"\set ON_ERROR_STOP on"]

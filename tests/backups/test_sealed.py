@@ -19,9 +19,7 @@ def files(folder: Path, key: bytes = b"k" * 32) -> SealedFiles:
     return SealedFiles(folder, AesSealer(lambda: [key]))
 
 
-async def write(
-    sealed: SealedFiles, content: bytes, name: str = "b1.qmbackup", context: tuple[str, ...] = CONTEXT
-) -> None:
+async def write(sealed: SealedFiles, content: bytes, name: str = "b1.qmbackup", context: tuple[str, ...] = CONTEXT) -> None:
     async with sealed.writing(name, context) as sink:
         for start in range(0, len(content), 70_001):
             await sink(content[start : start + 70_001])
@@ -53,9 +51,7 @@ async def test_what_was_written_is_read_and_never_plain_on_disk(tmp_path: Path, 
     assert stored.bytes == path.stat().st_size
 
 
-@pytest.mark.parametrize(
-    "damage", ["cut off", "shorter", "changed", "swapped", "doubled", "empty", "first line"]
-)
+@pytest.mark.parametrize("damage", ["cut off", "shorter", "changed", "swapped", "doubled", "empty", "first line"])
 async def test_no_changed_file_is_read_to_its_end(tmp_path: Path, damage: str) -> None:
     sealed = files(tmp_path)
     await write(sealed, CONTENT)

@@ -59,10 +59,7 @@ async def test_a_backup_is_proved_and_comes_back(tmp_path: Path) -> None:
         assert done["status"] == "done"
         assert await count(desk) == 500
         listed = (await desk.done("list_backups", {"project": "shop"}))["items"]
-        assert [(one["reason"], one["state"]) for one in listed] == [
-            ("restore", "verified"),
-            ("asked", "verified"),
-        ]
+        assert [(one["reason"], one["state"]) for one in listed] == [("restore", "verified"), ("asked", "verified")]
         await planned(desk, "restore_database", {"backup_id": listed[0]["id"]})
         assert await count(desk) == 5
         assert list((desk.house.settings.home / "scratch").iterdir()) == []
@@ -113,8 +110,7 @@ async def test_a_repeated_call_makes_one_backup(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await prepared(desk)
         ids = {
-            (await desk.done("backup_database", {"project": "shop", "idempotency_key": "k"}))["id"]
-            for _ in range(2)
+            (await desk.done("backup_database", {"project": "shop", "idempotency_key": "k"}))["id"] for _ in range(2)
         }
         assert len(ids) == 1
         assert len((await desk.done("list_backups"))["items"]) == 1
@@ -129,12 +125,7 @@ async def test_what_a_dead_process_began_is_failed_and_its_files_go(tmp_path: Pa
         kept = await store.read(lambda tx: tx.backups.get(made["id"]))
         assert kept is not None
         dead = kept.change(
-            id="b-dead",
-            stage="writing",
-            verified_at=None,
-            worker=f"w{'0' * 24}",
-            file="b-dead.qmbackup",
-            rev=0,
+            id="b-dead", stage="writing", verified_at=None, worker=f"w{'0' * 24}", file="b-dead.qmbackup", rev=0
         )
 
         async def add(tx: Transaction) -> None:
@@ -159,13 +150,7 @@ async def test_the_schedule_makes_what_is_due_and_no_more(tmp_path: Path) -> Non
 
 
 def backup(id: str, days: int, **fields: Any) -> Backup:
-    known: dict[str, Any] = {
-        "home": "h",
-        "host": "m",
-        "host_name": "box",
-        "engine": "sqlite",
-        "file": f"{id}.x",
-    }
+    known: dict[str, Any] = {"home": "h", "host": "m", "host_name": "box", "engine": "sqlite", "file": f"{id}.x"}
     known |= {"database_uid": "d", "stage": "kept", "created_at": NOW - timedelta(days=days)}
     return Backup(id=id, **{**known, **fields})
 

@@ -1,0 +1,178 @@
+"""SQLite databases that move to PostgreSQL: whole or not at all, and back while nothing was written."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
+from mcp_server.domain.errors import Conflict, Corrupt, Invalid, QuaymasterError
+from mcp_server.services.promotions import Promotions
+from tests.backups.conftest import Vault
+
+TABLES = '''
+CREATE TABLE people (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, vip BOOLEAN DEFAULT 0,
+  score REAL, price DECIMAL(10,2), born DATE, seen DATETIME DEFAULT CURRENT_TIMESTAMP, doc JSON, face BLOB);
+CREATE TABLE "Pet's ""x""" (owner INT REFERENCES people ON DELETE CASCADE, "näme" TEXT, PRIMARY KEY (owner, "näme"));
+CREATE INDEX by_score ON people (score DESC, name);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+  INSERT INTO people (name, vip, score, price, born, seen, doc, face)
+  SELECT 'Ünï-' || i, i % 2, i / 7.0, i + 0.25, '2020-02-29', '2024-05-06 07:08:09.5', '{"i": ' || i || '}', randomblob(9) FROM n;
+INSERT INTO "Pet's ""x""" SELECT id, 'p' || id FROM people;
+DELETE FROM people WHERE id > 2990;
+'''
+
+
+class Quay:
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+        parts = vault.yard.databases.parts
+        backups = vault.backups
+        self.promoter = SqliteToPostgres()
+        self.promotions = Promotions(
+            parts, vault.yard.databases.changes, backups, self.promoter, backups._files, backups._copies, backups._scratch
+        )  # fmt: skip
+
+    async def begin(self, tables: str = TABLES) -> str:
+        """A SQLite database with these tables; where its file is."""
+        await self.vault.yard.create(engine="sqlite")
+        path: str = (await self.vault.yard.get()).address
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.executescript(tables)
+        return path
+
+    async def ask(self, **arguments: Any) -> Any:
+        return await self.vault.ask(
+            self.promotions.promote,
+            "promote_database_to_postgres",
+            project=self.vault.yard.named("shop"),
+            wait_seconds=60,
+            **arguments,
+        )
+
+    async def promote(self, **arguments: Any) -> Any:
+        plan = await self.ask(**arguments)
+        assert plan.status == "planned"
+        return await self.ask(token=plan.plan_token, **arguments)
+
+    async def nothing_made(self) -> None:
+        record = await self.vault.yard.record()
+        assert record is not None
+        assert (record.engine, record.place, record.worker) == ("sqlite", None, None)
+        assert await self.vault.yard.ports() == []
+        engine = self.vault.yard.databases.parts.engine
+        labels = self.vault.yard.databases.parts.site.labels()
+        assert not await engine.list(labels)
+        assert not await engine.volumes(labels)
+
+
+@pytest.fixture
+async def quay(vault: Vault) -> Quay:
+    return Quay(vault)
+
+
+async def test_everything_comes_along_and_goes_back_while_nothing_was_written(quay: Quay) -> None:
+    path = await quay.begin()
+    done = await quay.promote()
+    assert (done.status, done.state, done.tables) == ("done", "done", 2)
+    sql = quay.vault.sql
+    assert (await quay.vault.yard.get()).engine == "postgres"
+    assert await sql("SELECT count(*) FROM people") == 2990
+    assert await sql('''SELECT count(*) FROM "Pet's ""x"""''') == 2990
+    assert await sql("SELECT (vip, score, price, born, seen, doc->>'i')::TEXT FROM people WHERE id = 7") == (
+        '(t,1,7.25,2020-02-29,"2024-05-06 07:08:09.5",7)'
+    )
+    back = await quay.ask(back=True)
+    assert back.status == "planned"
+    # An identity goes on after the greatest number that was ever given, deleted rows included.
+    assert await sql("BEGIN", "SELECT nextval(pg_get_serial_sequence('people', 'id'))") == 3001
+    assert (await quay.ask(back=True, token=back.plan_token)).state == "done"
+    view = await quay.vault.yard.get()
+    assert (view.engine, view.address) == ("sqlite", path)
+    await quay.nothing_made()
+
+
+async def test_there_is_no_way_back_once_something_was_written(quay: Quay) -> None:
+    await quay.begin()
+    await quay.promote()
+    await quay.vault.sql("UPDATE people SET score = 0 WHERE id = 1", "SELECT 1")
+    with pytest.raises(Conflict, match="written to since"):
+        await quay.ask(back=True)
+    assert (await quay.vault.yard.get()).engine == "postgres"
+
+
+async def test_what_cannot_come_is_refused_with_the_list_before_anything_is_made(quay: Quay) -> None:
+    await quay.begin("CREATE TABLE t (a INT CHECK (a > 1)); CREATE VIEW v AS SELECT 1;")
+    with pytest.raises(Invalid) as refused:
+        await quay.ask()
+    assert len(refused.value.details["refused"]) == 2
+    await quay.nothing_made()
+
+
+async def test_one_row_that_differs_leaves_everything_on_sqlite(
+    quay: Quay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await quay.begin()
+    load = quay.promoter.load
+
+    async def load_and_lose(source: str, login: Any, tables: Any) -> None:
+        import asyncpg
+
+        await load(source, login, tables)
+        connection = await asyncpg.connect(
+            host=login.host, port=login.port, user=login.role, database=login.database,
+            password=login.password.get_secret_value(),
+        )  # fmt: skip
+        await connection.execute("UPDATE people SET price = price + 0.01 WHERE id = 99")
+        await connection.close()
+
+    monkeypatch.setattr(quay.promoter, "load", load_and_lose)
+    with pytest.raises(Corrupt, match="people has other contents"):
+        await quay.promote()
+    await quay.nothing_made()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO people (name) VALUES ('free to write')")
+
+
+async def test_nobody_writes_to_the_file_between_copy_and_switch(
+    quay: Quay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await quay.begin()
+    load = quay.promoter.load
+
+    async def load_while_somebody_writes(source: str, login: Any, tables: Any) -> None:
+        with closing(sqlite3.connect(path, timeout=0.1)) as connection:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                connection.execute("INSERT INTO people (name) VALUES ('late')")
+            assert connection.execute("SELECT count(*) FROM people").fetchone() == (2990,)
+        await load(source, login, tables)
+
+    monkeypatch.setattr(quay.promoter, "load", load_while_somebody_writes)
+    await quay.promote()
+
+
+async def test_what_a_dead_process_half_made_is_taken_away(quay: Quay, monkeypatch: pytest.MonkeyPatch) -> None:
+    await quay.begin()
+
+    async def die(*_: Any) -> None:
+        raise QuaymasterError("died here")
+
+    async def not_now(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(quay.promoter, "load", die)
+    undo = quay.promotions._undo
+    monkeypatch.setattr(quay.promotions, "_undo", not_now)
+    with pytest.raises(QuaymasterError, match="died here"):
+        await quay.promote()
+    record = await quay.vault.yard.record()
+    assert record is not None
+    assert record.place is not None
+    monkeypatch.setattr(quay.promotions, "_undo", undo)
+    monkeypatch.setattr(quay.vault.yard.databases.parts.workers, "alive", lambda worker: False)
+    await quay.promotions.tend()
+    await quay.nothing_made()
