@@ -18,7 +18,7 @@ from mcp_server.domain.callers import Caller
 from mcp_server.services.bootstrap import Bootstrap
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.conflicts import Conflicts
-from mcp_server.services.databases.service import Databases
+from mcp_server.services.databases.service import Databases as ProjectDatabases
 from mcp_server.services.keys import Keys
 from mcp_server.services.signin import SignIn, local_owner
 from mcp_server.services.staged import Staged
@@ -48,7 +48,7 @@ class Cases(Protocol):
     @property
     def status(self) -> Status: ...
     @property
-    def databases(self) -> Databases: ...
+    def databases(self) -> ProjectDatabases: ...
     @property
     def sign_in(self) -> SignIn: ...
 

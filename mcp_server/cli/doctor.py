@@ -59,6 +59,7 @@ async def _examine(context: Context) -> AsyncIterator[Finding]:
     yield await _store(context)
     if settings.database_url is not None:
         yield await _schema(context)
+    yield await _docker(context)
     yield _git()
 
 
@@ -101,6 +102,24 @@ async def _schema(context: Context) -> Finding:
     return Finding(
         "PostgreSQL", "ok", f"{len(rows)} migrations, {sum(s == 'pending' for _, s in rows)} pending"
     )
+
+
+async def _docker(context: Context) -> Finding:
+    """No engine is no fault: databases are then SQLite files."""
+    try:
+        async with context.root.open_app(context.settings) as app:
+            found = await app.databases.detect(refresh=True)
+    except QuaymasterError as error:
+        return Finding("Docker", "note", error.message, error.next)
+    if not found.available:
+        return Finding(
+            "Docker",
+            "note",
+            found.reason or "there is no Docker engine",
+            "Project databases are SQLite files without it. Install Docker (https://docs.docker.com/engine/install) "
+            "and start it, or set DOCKER_HOST.",
+        )
+    return Finding("Docker", "ok", f"{found.version} (API {found.api_version}) at {found.address}")
 
 
 def _git() -> Finding:

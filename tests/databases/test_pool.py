@@ -21,7 +21,9 @@ async def fill(yard: Yard) -> None:
         pass
 
 
-async def test_nothing_is_made_before_the_first_database_and_then_as_many_as_are_set(make_yard: MakeYard) -> None:
+async def test_nothing_is_made_before_the_first_database_and_then_as_many_as_are_set(
+    make_yard: MakeYard,
+) -> None:
     yard: Yard = await make_yard(pool=2)
     await fill(yard)
     assert await yard.servers() == []
@@ -50,7 +52,10 @@ async def test_a_claim_has_a_new_password_the_projects_name_and_a_place_in_its_n
     assert before not in url
     assert await run_on(url, "SELECT 1")
     shown = engine.find(f"/containers/{made.container}/json")
-    assert made.container in shown["NetworkSettings"]["Networks"][f"quaymaster-net-{yard.named('shop')}"]["Aliases"]
+    assert (
+        made.container
+        in shown["NetworkSettings"]["Networks"][f"quaymaster-net-{yard.named('shop')}"]["Aliases"]
+    )
     assert engine.find(f"/containers/{standby.place.container}/json") is None
     assert url.split(":")[2].split("@")[0] not in json.dumps(shown)
     assert [one.holder for one in await yard.ports()] == [record.uid]

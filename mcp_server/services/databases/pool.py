@@ -120,7 +120,7 @@ class Pool:
         if self._options.pool == 0 or self._options.isolation != "container":
             return Counter()
         databases = await self._store.read(lambda tx: tx.databases.of_home(self._site.home))
-        used = [one for one in databases if one.engine == "postgres" and one.isolation == "container"]
+        used = [one for one in databases if one.isolation == "container" and one.stage == "ready"]
         wanted: Counter[Want] = Counter()
         if used:
             wanted[self._options.image, ()] = self._options.pool
