@@ -29,6 +29,7 @@ from mcp_server.domain.deployments import (
     ended_step,
 )
 from mcp_server.domain.errors import Conflict, Invalid, NotFound, QuaymasterError, WrongHost
+from mcp_server.domain.happenings import Happening
 from mcp_server.domain.hosts import environment_host
 from mcp_server.domain.locks import canonical_paths
 from mcp_server.domain.pages import DEFAULT_LIMIT
@@ -41,6 +42,7 @@ from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.validation import checked
 from mcp_server.domain.workloads import image_name
 from mcp_server.ports.databases import Workers
+from mcp_server.ports.notifier import Notifier, Silence
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of, task_of, team_of
 from mcp_server.services.calls import Call, Calls
@@ -177,6 +179,7 @@ class Deployments:
         self._provided = provided
         self._step = step
         self.promote: Promote | None = None
+        self.notifier: Notifier = Silence()
 
     # -- use cases ---------------------------------------------------------------------------------------
 
@@ -434,8 +437,32 @@ class Deployments:
                 done = await self._carried_out(found, book)
             finally:
                 beside.cancel_scope.cancel()
+        await self._told(id)
         if done:
             await self._promoted(call, id, work.tell)
+
+    async def _told(self, id: str) -> None:
+        """The team hears how it ended."""
+
+        async def look(tx: Reading) -> tuple[Deployment, Project] | None:
+            found = await tx.deployments.get(id)
+            project = None if found is None else await tx.projects.get(found.project)
+            return None if found is None or project is None else (found, project)
+
+        with suppress(QuaymasterError):
+            seen = await self._store.read(look)
+            if seen is None or seen[0].running:
+                return
+            deployment, project = seen
+            event = Happening(
+                what="failed" if deployment.status == "failed" else "deployed",
+                project=project.name,
+                environment=deployment.environment,
+                version=deployment.version,
+                by=deployment.deployed_by,
+                detail=deployment.error,
+            )
+            await self.notifier.tell(project.team_id, event)
 
     async def _carried_out(self, deployment: Deployment, book: _Logbook) -> bool:
         """Whether it went well; however it ends, it is settled."""

@@ -18,6 +18,7 @@ import anyio
 from mcp_server.domain.callers import holder_of
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.errors import Conflict, Invalid, NotFound, QuaymasterError, Unavailable
+from mcp_server.domain.happenings import Happening, What
 from mcp_server.domain.locks import clashes_of
 from mcp_server.domain.projects import Project
 from mcp_server.domain.receipts import Receipt, passed, receipt_of
@@ -27,6 +28,7 @@ from mcp_server.domain.routes import Probe
 from mcp_server.domain.slots import SlotName, SlotPair, Switch, SwitchKind, filled, pair_key
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Workers
+from mcp_server.ports.notifier import Notifier, Silence
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
 from mcp_server.services.calls import Call, Calls
@@ -109,6 +111,7 @@ class Switching:
         self._works = works
         self._workers = workers
         self._step = step
+        self.notifier: Notifier = Silence()
 
     # -- use cases ---------------------------------------------------------------------------------------
 
@@ -304,6 +307,21 @@ class Switching:
             raise
         with anyio.CancelScope(shield=True):
             await self._settle(way, error, receipts)
+            await self.notifier.tell(way.project.team_id, self._happening(way, error))
+
+    def _happening(self, way: _Way, error: str | None) -> Happening:
+        host = self._slots.host(way.berth)
+        done: What = "promoted" if way.switch.kind == "promote" else "rolled back"
+        return Happening(
+            what="failed" if error else done,
+            action=way.switch.kind,
+            project=way.project.name,
+            environment=way.pair.environment,
+            version=way.deployment.version,
+            by=way.switch.by,
+            detail=error or way.switch.reason,
+            url=None if error else self._slots.edge.url(host),
+        )
 
     async def _way(self, key: str, id: str) -> _Way | None:
         async def look(tx: Reading) -> _Way | None:
