@@ -32,7 +32,7 @@ def observed(answer: Mapping[str, Any]) -> Observed:
         networks=tuple(sorted(settings.get("Networks") or {})),
         addresses=_addresses(settings.get("Networks") or {}),
         volumes=_volumes(answer.get("Mounts") or ()),
-        exit_code=state["ExitCode"] if state["Status"] in ("exited", "dead") else None,
+        exit_code=state["ExitCode"] if state["Status"] in ("exited", "dead", "restarting") else None,
         out_of_memory=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
         health_log=_last_check(health.get("Log") or ()),

@@ -1,0 +1,231 @@
+"""Images that misbehave, callers that give up, versions that are gone: traffic stays where it was."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_server.domain.callers import Caller
+from mcp_server.ports.store import Intent, Transaction
+from tests.deployments.conftest import Harbour
+from tests.deployments.truth import at_rest, told_truly
+from tests.tools.desk import Desk
+
+TEST = Intent("deploy_project", "test")
+CANARY = "s3cret-c4nary-77"
+
+
+async def active_v1(desk: Desk, harbour: Harbour) -> None:
+    await desk.done("create_project", {"name": harbour.project})
+    await desk.done("deploy_project", harbour.deploy())
+    await desk.done("promote", {"project": harbour.project})
+
+
+async def refusal(desk: Desk, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    result = await desk.call(tool, arguments)
+    assert result.is_error, result.structured_content
+    return dict(result.structured_content or {})
+
+
+async def variables(desk: Desk, harbour: Harbour, **values: str) -> None:
+    await desk.done("set_environment", {"project": harbour.project, "variables": values})
+
+
+@pytest.mark.timeout(300)
+async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_and_leaves_nothing(
+    harbour: Harbour,
+) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        cases: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
+            ("demo-v2", {"CRASH_AFTER": "0", "CRASH_CODE": "7"}, {}, "the application ended"),
+            ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 2}, "status 503"),
+            ("demo-plain", {}, {"health_timeout": 2, "health_path": "/nowhere"}, "status 404"),
+            (
+                "demo-plain",
+                {"START_DELAY": "60"},
+                {"health_timeout": 2, "health_path": ""},
+                "nothing listens",
+            ),
+        ]
+        for image, settings, fields, words in cases:
+            await variables(desk, harbour, TOKEN=CANARY, **settings)
+            failed = await desk.done("deploy_project", harbour.deploy(image, **fields))
+            assert failed["status"] == "failed", words
+            assert words in failed["error"], failed["error"]
+            assert CANARY not in str(failed)
+            assert failed["steps"][-1]["status"] == "failed"
+            status = await told_truly(desk, harbour)
+            assert (status["active"], status["green"]["state"]) == ("blue", "empty")
+            await desk.done("unset_environment", {"project": harbour.project, "names": [*settings, "TOKEN"]})
+        assert harbour.version() == "v1"
+        plain = await desk.done("deploy_project", harbour.deploy("demo-plain", health_path=""))
+        assert plain["status"] == "success", "a TCP connect is enough where no path is given"
+
+
+@pytest.mark.timeout(200)
+async def test_a_cancelled_deploy_is_settled_and_the_next_one_goes(harbour: Harbour) -> None:
+    async with harbour.server() as desk, harbour.server() as other:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, START_DELAY="60")
+        slow = await desk.done("deploy_project", harbour.deploy(wait_seconds=2))
+        assert (slow["status"], slow["next"] is not None) == ("running", True)
+        busy = await refusal(other, "deploy_project", harbour.deploy())
+        assert (busy["code"], busy["by"], busy["deployment"]) == ("CONFLICT", "ann", slow["id"])
+        asked = await other.done("cancel_deployment", {"deployment_id": slow["id"]})
+        assert (asked["status"], asked["error"]) == ("failed", "cancelled by ann")
+        await desk.done("unset_environment", {"project": harbour.project, "names": ["START_DELAY"]})
+        again = await other.done("deploy_project", harbour.deploy())
+        assert again["status"] == "success"
+        await told_truly(desk, harbour)
+
+
+@pytest.mark.timeout(200)
+async def test_a_lost_caller_ends_nothing_and_the_same_key_finds_the_same_deployment(
+    harbour: Harbour,
+) -> None:
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        with anyio.move_on_after(0.5):
+            await desk.call("deploy_project", harbour.deploy(idempotency_key="once"))
+        found = await desk.done("deploy_project", harbour.deploy(idempotency_key="once"))
+        assert found["status"] == "success"
+        listed = await desk.done("list_deployments", {"project": harbour.project})
+        assert [one["id"] for one in listed["deployments"]] == [found["id"]]
+
+
+@pytest.mark.timeout(300)
+async def test_a_rollback_over_a_deploy_is_cold_and_runs_with_the_variables_of_then(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, COLOUR="red")
+        await desk.done("deploy_project", harbour.deploy())
+        await desk.done("promote", {"project": harbour.project})
+        await variables(desk, harbour, COLOUR="blue")
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        await desk.done("promote", {"project": harbour.project})
+        over = await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        assert any("starts version v1" in notice for notice in over["notices"])
+        status = await told_truly(desk, harbour)
+        assert (status["rollback"], status["rollback_version"]) == ("cold", "v1")
+        back = await desk.done("rollback", {"project": harbour.project, "reason": "red was better"})
+        assert (back["cold"], back["version"]) == (True, "v1")
+        assert harbour.version() == "v1"
+        assert harbour.ask("/env/COLOUR").body == "red\n"
+        status = await told_truly(desk, harbour)
+        assert any("version 1 of the variables" in warning for warning in status["warnings"])
+
+
+@pytest.mark.timeout(200)
+async def test_grace_ends_by_itself_and_an_ended_one_is_no_way_back(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        await desk.done("promote", {"project": harbour.project})
+
+        async def run_out(tx: Transaction) -> None:
+            pair = await tx.slots.hold(f"{harbour.project}/staging")
+            assert pair is not None
+            await tx.slots.save(pair.change(grace_expires_at=await tx.now() - timedelta(seconds=1)))
+
+        await desk.house.store.run(run_out, TEST)
+        late = await refusal(desk, "rollback", {"project": harbour.project, "reason": "late"})
+        assert (late["code"], "Deploy that version again" in late["next"]) == ("CONFLICT", True)
+        status = await told_truly(desk, harbour)
+        assert (status["active"], status["blue"]["state"], status["rollback"]) == ("green", "empty", None)
+        assert harbour.version() == "v2"
+
+
+@pytest.mark.timeout(200)
+async def test_the_grace_slot_is_the_lifeboat_of_an_unhealthy_active_one(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        await desk.done("promote", {"project": harbour.project})
+        harbour.ask("/unhealthy")
+        with anyio.fail_after(20):
+            while (await at_rest(desk, harbour))["green"]["health"] != "unhealthy":
+                await anyio.sleep(0.2)
+        refused = await refusal(desk, "deploy_project", harbour.deploy())
+        assert (refused["code"], "rollback" in refused["next"]) == ("CONFLICT", True)
+        back = await desk.done("rollback", {"project": harbour.project, "reason": "sick"})
+        assert (back["version"], harbour.version()) == ("v1", "v1")
+
+
+@pytest.mark.timeout(200)
+async def test_a_promote_whose_container_died_changes_nothing(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        name = f"quaymaster-{harbour.project}-staging-green"
+        harbour.engine.ask("DELETE", f"/containers/{name}?force=1")
+        failed = await refusal(desk, "promote", {"project": harbour.project})
+        assert (failed["code"], "not there any more" in failed["message"]) == ("CONFLICT", True)
+        assert harbour.version() == "v1"
+        status = await told_truly(desk, harbour)
+        assert (status["active"], status["green"]["state"]) == ("blue", "empty")
+
+
+@pytest.mark.timeout(200)
+async def test_a_promote_waits_for_the_locks_of_others_and_ends_its_own_task(harbour: Harbour) -> None:
+    ann = {"project": harbour.project}
+    bob = Caller(team_id="local", role="member", user="bob", key_id="k-bob")
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        mine = (await desk.done("create_task", {**ann, "title": "Basket"}))["id"]
+        await desk.done("update_task", {"task_id": mine, "status": "in-progress"})
+        lock = await desk.done("lock_files", {**ann, "paths": ["src/a.py"], "task_id": mine})
+        await desk.call("lock_files", {**ann, "paths": ["docs/"], "agent": "b"}, caller=bob)
+        touching = {"task_id": mine, "changed_paths": ["src/a.py", "docs/x.md"]}
+        await desk.done("deploy_project", harbour.deploy(**touching))
+        held = await refusal(desk, "promote", {**ann, "task_id": mine})
+        assert (held["code"], [one["path"] for one in held["conflicts"]]) == ("LOCKED", ["docs/x.md"])
+        await desk.call("release_files", {**ann, "agent": "b"}, caller=bob)
+        stale = await refusal(desk, "promote", {**ann, "task_id": mine, "fence": lock["fence"] + 7})
+        assert stale["code"] == "CONFLICT"
+        await desk.done("promote", {**ann, "task_id": mine, "fence": lock["fence"]})
+        task = await desk.done("get_task", {"task_id": mine})
+        assert (task["status"], task["deploy_id"] is not None) == ("deployed", True)
+        assert (await desk.done("list_locks", ann))["locks"] == []
+
+
+@pytest.mark.timeout(200)
+async def test_words_of_callers_reach_no_shell_and_no_configuration(harbour: Harbour) -> None:
+    nasty = "a'\"; $(touch /tmp/x) `id` {$HOME} }\nrespond 200"
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, NASTY=nasty)
+        for image in ("$(id)", "a b", "-x", "../x", "A:1", "x;y", "x\ny", "{image}"):
+            assert (await refusal(desk, "deploy_project", harbour.deploy() | {"image": image}))[
+                "code"
+            ] == "INVALID"
+        for path in ("health", "/a b", "/\n", "/x\r\nHost: y"):
+            assert (await refusal(desk, "deploy_project", harbour.deploy(health_path=path)))[
+                "code"
+            ] == "INVALID"
+        version = "v'\"$(id){}; DROP TABLE deployments;--"
+        up = await desk.done("deploy_project", harbour.deploy(version=version))
+        assert (up["status"], up["version"]) == ("success", version)
+        await desk.done("promote", {"project": harbour.project})
+        assert harbour.ask("/env/NASTY").body == nasty + "\n"
+        logs = await desk.done("deployment_logs", {"project": harbour.project})
+        assert "listening" in logs["text"]
+        assert logs["text"].startswith("[untrusted application output begins]")
+
+
+@pytest.mark.timeout(200)
+async def test_a_deleted_project_takes_containers_routes_ports_and_network_with_it(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        plan = await desk.done("delete_project", {"name": harbour.project})
+        await desk.done("delete_project", {"name": harbour.project, "plan_token": plan["plan_token"]})
+        with anyio.fail_after(30):
+            while harbour.containers() or harbour.ask().status != 404:
+                await anyio.sleep(0.1)
+            while any(
+                harbour.project in one["Name"] for one in harbour.engine.networks(harbour.owner.installation)
+            ):
+                await anyio.sleep(0.1)
