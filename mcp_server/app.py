@@ -35,6 +35,7 @@ from mcp_server.adapters.host.machine import ThisMachine
 from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
+from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
 from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectStatements
 from mcp_server.adapters.project_sql.sums import FileCopies, ProjectSums
 from mcp_server.adapters.readiness.sockets import SocketReadiness
@@ -64,6 +65,7 @@ from mcp_server.ports.store import Reading, Store
 from mcp_server.services.audit import AuditLog
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.bootstrap import Bootstrap
+from mcp_server.services.branches import Branches
 from mcp_server.services.calls import Calls
 from mcp_server.services.conflicts import Conflicts
 from mcp_server.services.databases.options import Options
@@ -77,6 +79,7 @@ from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
 from mcp_server.services.notifications import Notifications
 from mcp_server.services.projects import Projects
+from mcp_server.services.promotions import Promotions
 from mcp_server.services.queries import Queries
 from mcp_server.services.resealing import Resealing
 from mcp_server.services.signin import SignIn, local_owner
@@ -132,6 +135,8 @@ class House:
     databases: Databases
     queries: Queries
     backups: Backups
+    branches: Branches
+    promotions: Promotions
     hosting: Hosting
     domains: Domains
     notifications: Notifications
@@ -227,8 +232,10 @@ async def _workplace(settings: Settings, mirror: RegistryMirror) -> AsyncIterato
             await engine.close()
 
 
-def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace) -> tuple[Databases, Backups]:
-    """Databases and their backups, of which each asks for the other."""
+def _databases(
+    settings: Settings, store: Store, calls: Calls, place: Workplace
+) -> tuple[Databases, Backups, Branches, Promotions]:
+    """Databases and their backups, of which each asks for the other, and what needs both."""
     options = Options(
         files=str(settings.home / "databases"),
         image=settings.postgres_image,
@@ -264,17 +271,22 @@ def _databases(settings: Settings, store: Store, calls: Calls, place: Workplace)
         return await backups.final(database)
 
     databases = Databases(parts, final_backup=final_backup)
+    changes = databases.changes
+    files = SealedFiles(settings.home / "backups", parts.sealer)
+    copies, scratch = FileCopies(), HomeScratch(settings.home / "scratch")
     backups = Backups(
         parts,
-        databases.changes,
-        SealedFiles(settings.home / "backups", parts.sealer),
+        changes,
+        files,
         ProjectSums(),
-        FileCopies(),
-        HomeScratch(settings.home / "scratch"),
+        copies,
+        scratch,
         retention=Retention(most=settings.backup_keep, days=settings.backup_days),
         hours=settings.backup_hours,
     )
-    return databases, backups
+    branches = Branches(parts, changes, backups, copies, most_bytes=settings.branch_megabytes * MB)
+    promotions = Promotions(parts, changes, backups, SqliteToPostgres(), files, copies, scratch)
+    return databases, backups, branches, promotions
 
 
 def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
@@ -418,7 +430,7 @@ def _furnished(
     place: Workplace,
 ) -> House:
     calls = Calls(store, cache, trail, rate_limit=settings.rate_limit)
-    databases, backups = _databases(settings, store, calls, place)
+    databases, backups, branches, promotions = _databases(settings, store, calls, place)
     hosting = _hosting(settings, store, calls, place, databases)
     locks = Locks(calls)
     domains = _domains(settings, store, calls, place)
@@ -450,6 +462,8 @@ def _furnished(
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
         databases=databases,
         backups=backups,
+        branches=branches,
+        promotions=promotions,
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
         hosting=hosting,
         domains=domains,
@@ -678,6 +692,7 @@ def make_server(house: House) -> QuaymasterServer:
     request."""
     from mcp_server.tools.audit import add_audit_tools
     from mcp_server.tools.backups import add_backup_tools
+    from mcp_server.tools.branches import add_branch_tools
     from mcp_server.tools.catalogue import Catalogue
     from mcp_server.tools.databases import add_database_tools
     from mcp_server.tools.deployments import add_deployment_tools
@@ -706,6 +721,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_query_tools(catalogue, house.queries)
     add_migration_tools(catalogue, _project_schemas(house.calls))
     add_backup_tools(catalogue, house.backups)
+    add_branch_tools(catalogue, house.branches, house.promotions)
     add_domain_tools(catalogue, house.domains)
     add_task_tools(catalogue, house.tasks)
     add_lock_tools(catalogue, house.locks)
@@ -855,6 +871,8 @@ async def _lead(house: House) -> None:
     async with anyio.create_task_group() as beside:
         beside.start_soon(house.databases.lead)
         beside.start_soon(house.backups.lead)
+        beside.start_soon(house.branches.lead)
+        beside.start_soon(house.promotions.lead)
         beside.start_soon(house.hosting.lead)
         beside.start_soon(house.domains.lead)
         if house.settings.database_url is None:

@@ -466,6 +466,7 @@ class Settings(BaseModel):
     backup_hours: Hours = _variable(0, "Hours between scheduled backups of every running database; 0: none.")
     backup_keep: Count = _variable(7, "Backups of a database that stay, however old.")
     backup_days: Days = _variable(30, "Days for which further backups stay.")
+    branch_megabytes: Count = _variable(2048, "Largest database, in MiB, that is copied as a branch.")
     quota_domains: Count = _variable(200, "Most domains of a team.")
     quota_members: Count = _variable(200, "Most members of a team.")
     quota_keys: Count = _variable(200, "Most API keys of a team that are not revoked.")
@@ -516,7 +517,8 @@ class Settings(BaseModel):
         json_schema_extra={"shown": "off for localhost, else acme"},
     )
     edge_address: EdgePlaces = _variable(
-        (), "Where DNS must lead for a domain to be verified: the proxy's addresses, or one name that has them."
+        (),
+        "Where DNS must lead for a domain to be verified: the proxy's addresses, or one name that has them.",
     )
     dns_servers: ServerList = _variable(
         (), "DNS servers that are asked where a domain leads.", shown="the machine's own"

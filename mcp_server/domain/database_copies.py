@@ -133,6 +133,19 @@ def branched(source: Access, branch: Access, *, seconds: float) -> str:
     )
 
 
+def copied(source: Access, branch: Access) -> str:
+    """A shell's script inside the server's container that fills the branch's empty database from a dump."""
+    dump = f"/tmp/{_plain(branch.database)}.dump"  # noqa: S108  # inside the container
+    skipped = "|".join(mark.rstrip() for mark in SKIPPED)
+    return (
+        f"set -e; umask 077; trap 'rm -f {dump} {dump}.list' EXIT; "
+        f"pg_dump -Fc -Z1 -w -U {_plain(source.role)} -d {_plain(source.database)} -f {dump}; "
+        f"pg_restore -l {dump} | grep -v -E '{skipped}' > {dump}.list; "
+        f"pg_restore -1 -e -w --no-owner --no-privileges -U {_plain(branch.role)} -d {_plain(branch.database)} "
+        f"-L {dump}.list {dump}"
+    )
+
+
 def branch_dropped(access: Access) -> str:
     return (
         f"DROP DATABASE IF EXISTS {_quoted(access.database)} WITH (FORCE);\n"

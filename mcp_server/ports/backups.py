@@ -76,6 +76,10 @@ class SqliteCopies(Protocol):
 
     async def tables(self, path: str) -> Sequence[TableSum]: ...
 
+    async def size(self, path: str) -> int:
+        """In bytes."""
+        ...
+
     async def replace(self, target: SqliteFile, new: str) -> None:
         """The file `new` takes the place of the database, which nobody else may have open."""
         ...

@@ -16,7 +16,7 @@ import anyio
 from mcp_server.domain.backups import Backup, TableSum, differences
 from mcp_server.domain.database_copies import only_reading, writing_again
 from mcp_server.domain.databases import Database, Place, named
-from mcp_server.domain.errors import Conflict, Corrupt, Invalid
+from mcp_server.domain.errors import Conflict, Corrupt, Invalid, QuaymasterError
 from mcp_server.domain.queries import SqliteFile
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
@@ -36,6 +36,7 @@ from mcp_server.services.plans import draw_token, gate
 log = logging.getLogger(__name__)
 TEND = Intent("tend_databases", "quaymaster")
 SHOWN = 30
+BETWEEN_LOOKS = 60.0
 
 
 class Promoted(PlanResult):
@@ -91,6 +92,15 @@ class Promotions:
             return result.change(tables=len(mapped.tables), rows=_rows(mapped))
         job = self._parts.jobs.start(f"promote {database.uid}", partial(self._promoting, database=database))
         return await _ended(job, wait_seconds, f"'{database.key}' is on PostgreSQL.", effects, mapped)
+
+    async def lead(self) -> None:
+        """For the leader of the home; never ends."""
+        while True:
+            try:
+                await self.tend()
+            except QuaymasterError as error:
+                log.info("promotions are looked at later: %s", error.message)
+            await anyio.sleep(BETWEEN_LOOKS)
 
     async def tend(self) -> None:
         """Once: what dead processes had begun is taken away; the files were never touched."""

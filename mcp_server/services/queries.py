@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import Field
 
+from mcp_server.domain.backups import Branch, branch_key
 from mcp_server.domain.databases import Database, chosen
-from mcp_server.domain.errors import Conflict, Forbidden, OutcomeUnknown, QuaymasterError, WrongHost
+from mcp_server.domain.errors import Conflict, Forbidden, NotFound, OutcomeUnknown, QuaymasterError, WrongHost
 from mcp_server.domain.idempotency import remembered_id
 from mcp_server.domain.queries import (
     Bounds,
@@ -76,17 +77,39 @@ class Targets:
         self._parts = parts
 
     async def of(
-        self, call: Call, project: str, environment: EnvironmentName | None, *, write: bool
+        self,
+        call: Call,
+        project: str,
+        environment: EnvironmentName | None,
+        *,
+        write: bool,
+        branch: str | None = None,
     ) -> tuple[Database, Target]:
         """Raises NotFound, Conflict while it is being made or deleted, and WrongHost."""
 
-        async def reading(tx: Reading) -> tuple[Database, str | None]:
+        async def reading(tx: Reading) -> tuple[Database, str | None, Branch | None]:
             owner = await project_of(tx, call.caller, project)
-            return chosen(await tx.databases.of_project(owner.name), environment, owner.name), owner.path
+            database = chosen(await tx.databases.of_project(owner.name), environment, owner.name)
+            copy = None
+            if branch is not None:
+                copy = await tx.branches.get(branch_key(owner.name, database.environment, branch))
+                if copy is None or copy.stage != "ready" or copy.database_uid != database.uid:
+                    raise NotFound(
+                        f"no branch '{branch[:40]}' of this database", next="list_branches shows them."
+                    )
+            return database, owner.path, copy
 
-        database, path = await self._parts.calls.read(reading)
-        call.about("databases", database.key)
-        return database, self.target(database, path, write=write)
+        database, path, copy = await self._parts.calls.read(reading)
+        call.about("databases" if copy is None else "branches", database.key if copy is None else copy.key)
+        own = self.target(database, path, write=write)
+        return database, own if copy is None else self._target_of(copy, own, write=write)
+
+    def _target_of(self, branch: Branch, own: Target, *, write: bool) -> Target:
+        if isinstance(own, SqliteFile):
+            return own.change(path=branch.path)
+        if branch.place is None or branch.access is None:
+            raise Conflict("this branch has no server")
+        return self._parts.passwords.login(branch.place, branch.access, branch.uid, reader=not write)
 
     def target(self, database: Database, project_path: str | None, *, write: bool) -> Target:
         site = self._parts.site
@@ -128,6 +151,7 @@ class Queries:
         parameters: Sequence[Any] = (),
         write: bool = False,
         environment: EnvironmentName | None = None,
+        branch: str | None = None,
     ) -> QueryResult:
         """Run one statement. Reading is for viewers and leaves nothing; writing is for members, and what would
         change many rows or lose a table is first a plan.
@@ -137,7 +161,7 @@ class Queries:
         if write and not at_least(call.caller.role, "member"):
             raise Forbidden("write=true needs the role member", needs="member")
         statement = require_statement(Statement(sql=sql, parameters=tuple(parameters)))
-        database, target = await self._targets.of(call, project, environment, write=write)
+        database, target = await self._targets.of(call, project, environment, write=write, branch=branch)
         if not write:
             return _answer(database, await self._statements.read(target, statement, self._bounds))
         return await self._write(call, database, target, statement)
@@ -172,7 +196,7 @@ class Queries:
         confirmed = None
         if call.plan_token is not None:
             confirmed = (await self._statements.write(target, statement, self._bounds, NEVER)).effects
-        begun, fresh = await self._begin(call, database, statement, confirmed)
+        begun, fresh = await self._begin(call, database, target, statement, confirmed)
         if not fresh:
             return _repeated(begun)
         try:
@@ -184,12 +208,17 @@ class Queries:
             raise
         if not written.kept:
             await self._forget(call)
-            return await self._plan(call, database, statement, written.effects)
+            return await self._plan(call, database, target, statement, written.effects)
         await self._settle(call, written)
         return _answer(database, written.rows, changed=written.effects.changed)
 
     async def _begin(
-        self, call: Call, database: Database, statement: Statement, confirmed: Effects | None
+        self,
+        call: Call,
+        database: Database,
+        on: Target,
+        statement: Statement,
+        confirmed: Effects | None,
     ) -> tuple[_Begun, bool]:
         fresh: list[bool] = []
 
@@ -197,7 +226,9 @@ class Queries:
             fresh.clear()
             held = await self._same(tx, database)
             if confirmed is not None:
-                await gate(tx, call, "", target=_meant(held, statement, confirmed), holds=(held,), effects=())
+                await gate(
+                    tx, call, "", target=_meant(held, on, statement, confirmed), holds=(held,), effects=()
+                )
             fresh.append(True)
             return _Begun()
 
@@ -205,7 +236,7 @@ class Queries:
         return begun, bool(fresh)
 
     async def _plan(
-        self, call: Call, database: Database, statement: Statement, effects: Effects
+        self, call: Call, database: Database, on: Target, statement: Statement, effects: Effects
     ) -> QueryResult:
         if call.plan_token is not None:
             raise Conflict("the statement would now change more than was confirmed; nothing was changed")
@@ -218,7 +249,7 @@ class Queries:
                 tx,
                 call,
                 token,
-                target=_meant(held, statement, effects),
+                target=_meant(held, on, statement, effects),
                 holds=(held,),
                 effects=shown_effects(effects),
             )
@@ -257,11 +288,12 @@ class Queries:
         await self._parts.store.run(transaction, Intent(call.action, caller.id))
 
 
-def _meant(database: Database, statement: Statement, effects: Effects) -> dict[str, Any]:
-    """What a token stands for: this statement on this database, with these effects."""
+def _meant(database: Database, on: Target, statement: Statement, effects: Effects) -> dict[str, Any]:
+    """What a token stands for: this statement on this database or branch, with these effects."""
     text = json.dumps([statement.sql, statement.parameters], default=str, ensure_ascii=False)
     return {
         "database": database.uid,
+        "on": on.path if isinstance(on, SqliteFile) else on.database,
         "statement": hashlib.sha256(text.encode()).hexdigest(),
         "effects": effects.model_dump(mode="json"),
     }

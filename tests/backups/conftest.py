@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,13 @@ class Vault:
         return await self.yard.calls.perform(call, lambda: use_case(call, **arguments))
 
     async def back_up(self, project: str = "shop", **arguments: Any) -> Any:
-        return await self.ask(self.backups.create, "backup_database", project=self.yard.named(project), wait_seconds=60, **arguments)
+        return await self.ask(
+            self.backups.create,
+            "backup_database",
+            project=self.yard.named(project),
+            wait_seconds=60,
+            **arguments,
+        )
 
     async def restore(self, backup_id: str, **arguments: Any) -> Any:
         """The plan, and then its token."""
@@ -83,5 +89,5 @@ def vault_over(yard: Yard, **options: Any) -> Vault:
 
 
 @pytest.fixture
-async def vault(yard: Yard) -> AsyncIterator[Vault]:
-    yield vault_over(yard)
+async def vault(yard: Yard) -> Vault:
+    return vault_over(yard)

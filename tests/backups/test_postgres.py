@@ -23,8 +23,8 @@ SCHEMA = [
 ]
 
 
-async def filled(vault: Vault, **arguments: object) -> None:
-    await vault.yard.create(engine="postgres", **arguments)
+async def filled(vault: Vault) -> None:
+    await vault.yard.create(engine="postgres")
     await vault.sql(*SCHEMA, "SELECT 1")
 
 
@@ -41,7 +41,9 @@ async def test_a_backup_is_proved_sealed_and_restored_in_the_place_of_the_live_d
     assert b"PGDMP" not in on_disk
     assert (vault.folder / record.file).stat().st_mode & 0o777 == 0o600
 
-    await vault.sql("DELETE FROM people WHERE id > 10", "DROP VIEW sad", "CREATE TABLE later (a INT)", "SELECT 1")
+    await vault.sql(
+        "DELETE FROM people WHERE id > 10", "DROP VIEW sad", "CREATE TABLE later (a INT)", "SELECT 1"
+    )
     done = await vault.restore(made.id)
     assert done.status == "done"
     assert await vault.sql("SELECT count(*) FROM people") == 2000
@@ -85,7 +87,9 @@ async def test_a_copy_that_differs_is_no_backup(vault: Vault, monkeypatch: pytes
 
     async def one_row_less(*arguments: object, **named: object) -> object:
         found = await type(sums).tables(sums, *arguments, **named)  # type: ignore[arg-type]
-        return [table.change(rows=table.rows - 1) if table.name == "public.pets" else table for table in found]
+        return [
+            table.change(rows=table.rows - 1) if table.name == "public.pets" else table for table in found
+        ]
 
     monkeypatch.setattr(sums, "tables", one_row_less)
     made = await vault.back_up()

@@ -155,7 +155,9 @@ async def test_nobody_writes_to_the_file_between_copy_and_switch(
     await quay.promote()
 
 
-async def test_what_a_dead_process_half_made_is_taken_away(quay: Quay, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_dead_process_half_made_is_taken_away(
+    quay: Quay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await quay.begin()
 
     async def die(*_: Any) -> None:

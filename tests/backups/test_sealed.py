@@ -19,7 +19,9 @@ def files(folder: Path, key: bytes = b"k" * 32) -> SealedFiles:
     return SealedFiles(folder, AesSealer(lambda: [key]))
 
 
-async def write(sealed: SealedFiles, content: bytes, name: str = "b1.qmbackup", context: tuple[str, ...] = CONTEXT) -> None:
+async def write(
+    sealed: SealedFiles, content: bytes, name: str = "b1.qmbackup", context: tuple[str, ...] = CONTEXT
+) -> None:
     async with sealed.writing(name, context) as sink:
         for start in range(0, len(content), 70_001):
             await sink(content[start : start + 70_001])
@@ -51,7 +53,9 @@ async def test_what_was_written_is_read_and_never_plain_on_disk(tmp_path: Path, 
     assert stored.bytes == path.stat().st_size
 
 
-@pytest.mark.parametrize("damage", ["cut off", "shorter", "changed", "swapped", "doubled", "empty", "first line"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "shorter", "changed", "swapped", "doubled", "empty", "first line"]
+)
 async def test_no_changed_file_is_read_to_its_end(tmp_path: Path, damage: str) -> None:
     sealed = files(tmp_path)
     await write(sealed, CONTENT)
@@ -82,10 +86,14 @@ async def test_a_file_does_not_open_as_another_backup_or_under_another_key(tmp_p
 
 async def test_a_writing_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     sealed = files(tmp_path)
-    with pytest.raises(RuntimeError):
+
+    async def broken_off() -> None:
         async with sealed.writing("b1.qmbackup", CONTEXT) as sink:
             await sink(b"x" * 3_000_000)
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await broken_off()
     assert list(tmp_path.iterdir()) == []
 
 

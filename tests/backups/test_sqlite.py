@@ -15,6 +15,7 @@ from mcp_server.ports.store import Transaction
 from mcp_server.services.backups.service import TEND
 from tests.tools.desk import Desk, opened
 
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
@@ -23,8 +24,7 @@ async def prepared(desk: Desk) -> None:
     await desk.done("create_database", {"project": "shop", "engine": "sqlite"})
     for sql in (
         "CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT, b BLOB)",
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
-        "INSERT INTO pets (name, b) SELECT 'canary-pet-' || i, x'00ff' FROM n",
+        f"{NUMBERS} INSERT INTO pets (name, b) SELECT 'canary-pet-' || i, x'00ff' FROM n",  # noqa: S608
         "CREATE VIEW v AS SELECT count(*) AS c FROM pets",
     ):
         await write(desk, sql)
@@ -39,7 +39,7 @@ async def count(desk: Desk) -> Any:
     return found["rows"][0][0]
 
 
-async def planned(desk: Desk, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+async def planned(desk: Desk, tool: str, arguments: dict[str, Any]) -> Any:
     plan = await desk.done(tool, arguments)
     assert plan["message"].startswith("Nothing has been changed yet")
     return await desk.done(tool, {**arguments, "plan_token": plan["plan_token"]})
@@ -59,7 +59,10 @@ async def test_a_backup_is_proved_and_comes_back(tmp_path: Path) -> None:
         assert done["status"] == "done"
         assert await count(desk) == 500
         listed = (await desk.done("list_backups", {"project": "shop"}))["items"]
-        assert [(one["reason"], one["state"]) for one in listed] == [("restore", "verified"), ("asked", "verified")]
+        assert [(one["reason"], one["state"]) for one in listed] == [
+            ("restore", "verified"),
+            ("asked", "verified"),
+        ]
         await planned(desk, "restore_database", {"backup_id": listed[0]["id"]})
         assert await count(desk) == 5
         assert list((desk.house.settings.home / "scratch").iterdir()) == []
@@ -110,7 +113,8 @@ async def test_a_repeated_call_makes_one_backup(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await prepared(desk)
         ids = {
-            (await desk.done("backup_database", {"project": "shop", "idempotency_key": "k"}))["id"] for _ in range(2)
+            (await desk.done("backup_database", {"project": "shop", "idempotency_key": "k"}))["id"]
+            for _ in range(2)
         }
         assert len(ids) == 1
         assert len((await desk.done("list_backups"))["items"]) == 1
@@ -125,7 +129,12 @@ async def test_what_a_dead_process_began_is_failed_and_its_files_go(tmp_path: Pa
         kept = await store.read(lambda tx: tx.backups.get(made["id"]))
         assert kept is not None
         dead = kept.change(
-            id="b-dead", stage="writing", verified_at=None, worker=f"w{'0' * 24}", file="b-dead.qmbackup", rev=0
+            id="b-dead",
+            stage="writing",
+            verified_at=None,
+            worker=f"w{'0' * 24}",
+            file="b-dead.qmbackup",
+            rev=0,
         )
 
         async def add(tx: Transaction) -> None:
@@ -150,7 +159,13 @@ async def test_the_schedule_makes_what_is_due_and_no_more(tmp_path: Path) -> Non
 
 
 def backup(id: str, days: int, **fields: Any) -> Backup:
-    known: dict[str, Any] = {"home": "h", "host": "m", "host_name": "box", "engine": "sqlite", "file": f"{id}.x"}
+    known: dict[str, Any] = {
+        "home": "h",
+        "host": "m",
+        "host_name": "box",
+        "engine": "sqlite",
+        "file": f"{id}.x",
+    }
     known |= {"database_uid": "d", "stage": "kept", "created_at": NOW - timedelta(days=days)}
     return Backup(id=id, **{**known, **fields})
 

@@ -89,7 +89,8 @@ async def test_what_would_lose_something_is_named_and_nothing_comes(
 
 async def test_names_strings_and_comments_are_no_keywords(tmp_path: Path) -> None:
     found = await mapped(
-        tmp_path, """CREATE TABLE "check" ("collate" TEXT DEFAULT 'ON CONFLICT' /* CHECK (x) */, [conflict] INT)"""
+        tmp_path,
+        """CREATE TABLE "check" ("collate" TEXT DEFAULT 'ON CONFLICT' /* CHECK (x) */, [conflict] INT)""",
     )
     assert found.refused == ()
     assert found.tables[0].create == (

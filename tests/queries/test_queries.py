@@ -23,12 +23,12 @@ async def prepared(desk: Desk, project: str = "shop") -> None:
     await written(desk, "CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)", project=project)
 
 
-async def written(desk: Desk, sql: str, *parameters: Any, project: str = "shop", **more: Any) -> dict[str, Any]:
+async def written(desk: Desk, sql: str, *parameters: Any, project: str = "shop", **more: Any) -> Any:
     arguments = {"project": project, "sql": sql, "parameters": list(parameters), "write": True, **more}
     return await desk.done("query_database", arguments)
 
 
-async def read(desk: Desk, sql: str, *parameters: Any) -> dict[str, Any]:
+async def read(desk: Desk, sql: str, *parameters: Any) -> Any:
     return await desk.done("query_database", {"project": "shop", "sql": sql, "parameters": list(parameters)})
 
 
@@ -70,7 +70,12 @@ async def test_a_write_that_would_lose_a_table_waits_for_its_plan(tmp_path: Path
         assert (await read(desk, "SELECT count(*) FROM pets"))["rows"] == [[0]]
         other = await desk.call(
             "query_database",
-            {"project": "shop", "sql": "DROP TABLE IF EXISTS pets", "write": True, "plan_token": plan["plan_token"]},
+            {
+                "project": "shop",
+                "sql": "DROP TABLE IF EXISTS pets",
+                "write": True,
+                "plan_token": plan["plan_token"],
+            },
         )
         assert (other.structured_content or {})["code"] == "PLAN_STALE"
         done = await written(desk, "DROP TABLE pets", plan_token=plan["plan_token"])
@@ -91,7 +96,12 @@ async def test_a_plan_is_stale_when_the_statement_would_change_more_by_now(tmp_p
         plan = await written(desk, "DELETE FROM pets")
         assert plan["effects"] == ["1800 rows would be changed"]
         await written(desk, "INSERT INTO pets (name) VALUES ('one more')")
-        stale = {"project": "shop", "sql": "DELETE FROM pets", "write": True, "plan_token": plan["plan_token"]}
+        stale = {
+            "project": "shop",
+            "sql": "DELETE FROM pets",
+            "write": True,
+            "plan_token": plan["plan_token"],
+        }
         assert ((await desk.call("query_database", stale)).structured_content or {})["code"] == "PLAN_STALE"
         assert (await read(desk, "SELECT count(*) FROM pets"))["rows"] == [[1801]]
 
@@ -110,7 +120,12 @@ async def test_a_repeated_write_happens_once(tmp_path: Path) -> None:
 async def test_a_write_that_was_refused_may_be_tried_again_with_its_key(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await prepared(desk)
-        sent = {"project": "shop", "sql": "INSERT INTO later VALUES (1)", "write": True, "idempotency_key": "k"}
+        sent = {
+            "project": "shop",
+            "sql": "INSERT INTO later VALUES (1)",
+            "write": True,
+            "idempotency_key": "k",
+        }
         assert (await desk.call("query_database", sent)).is_error
         await written(desk, "CREATE TABLE later (a INT)")
         assert (await desk.done("query_database", sent))["changed"] == 1
@@ -123,7 +138,9 @@ async def test_neither_the_statement_nor_its_values_reach_the_audit_log(tmp_path
         statement = sql.replace("{0}", CANARY)
         await desk.call("query_database", {"project": "shop", "sql": statement, "parameters": []})
         await written(desk, "INSERT INTO pets (name) VALUES (?)", CANARY)
-        await desk.call("query_database", {"project": "shop", "sql": "SELECT ?", "parameters": [CANARY, CANARY]})
+        await desk.call(
+            "query_database", {"project": "shop", "sql": "SELECT ?", "parameters": [CANARY, CANARY]}
+        )
         await desk.house.calls._trail.flush()
 
         async def rows(tx: Reading) -> str:
@@ -148,7 +165,9 @@ async def test_stats_show_figures_and_the_plan_of_a_statement_that_is_not_run(tm
     async with opened(tmp_path) as desk:
         await prepared(desk)
         await written(desk, "INSERT INTO pets (name) VALUES ('rex')")
-        found = await desk.done("database_stats", {"project": "shop", "explain": "SELECT * FROM pets WHERE id = 1"})
+        found = await desk.done(
+            "database_stats", {"project": "shop", "explain": "SELECT * FROM pets WHERE id = 1"}
+        )
         assert found["figures"]["engine"] == "sqlite"
         assert found["figures"]["tables"] == [{"name": "pets", "rows": 1}]
         assert "pets" in str(found["plan"])

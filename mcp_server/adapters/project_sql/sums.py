@@ -159,6 +159,9 @@ class FileCopies:
     async def tables(self, path: str) -> Sequence[TableSum]:
         return await _in_thread(partial(_sqlite_tables, path))
 
+    async def size(self, path: str) -> int:
+        return await _in_thread(partial(os.path.getsize, path))
+
     async def replace(self, target: SqliteFile, new: str) -> None:
         await _in_thread(partial(_replace, target, new))
 
