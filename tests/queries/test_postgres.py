@@ -84,7 +84,7 @@ async def test_a_parameter_comes_back_as_it_was_sent(prepared: Prepared, kind: s
         ("SELECT $1::date", ["canary-9x"]),
         ("SELECT $1::text", [["canary-9x"]]),
         ("SELECT 'canary-9x'::int", []),
-        ("SELECT * FROM \"canary-9x\"", []),
+        ('SELECT * FROM "canary-9x"', []),
     ],
 )
 async def test_a_refusal_quotes_no_value_in_its_message(
@@ -120,10 +120,13 @@ async def test_an_answer_that_would_fill_the_memory_is_cut_off(prepared: Prepare
 )
 async def test_a_slow_statement_is_ended(prepared: Prepared, sql: str) -> None:
     begun = time.monotonic()
-    with pytest.raises(Invalid, match="longer than 0.3 s"):
+    with pytest.raises(Invalid, match=r"longer than 0\.3 s"):
         await read(prepared.reader, sql, seconds=0.3)
     assert time.monotonic() - begun < 5
-    assert prepared.asked("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'quaymaster query'") == 0
+    assert (
+        prepared.asked("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'quaymaster query'")
+        == 0
+    )
 
 
 async def test_a_write_is_refused_by_a_read_with_what_to_do(prepared: Prepared) -> None:
@@ -133,7 +136,9 @@ async def test_a_write_is_refused_by_a_read_with_what_to_do(prepared: Prepared) 
 
 
 async def test_a_write_returns_its_rows_and_is_kept(prepared: Prepared) -> None:
-    statement = Statement(sql="UPDATE people SET age = age + $1 WHERE id <= 3 RETURNING id, age", parameters=(1,))
+    statement = Statement(
+        sql="UPDATE people SET age = age + $1 WHERE id <= 3 RETURNING id, age", parameters=(1,)
+    )
     written = await ProjectStatements().write(prepared.owner, statement, Bounds(), None)
     assert written.kept
     assert written.effects.changed == 3
@@ -204,7 +209,9 @@ async def test_a_write_cannot_end_its_own_transaction(prepared: Prepared, sql: s
         await ProjectStatements().write(prepared.owner, Statement(sql=sql), Bounds(), None)
 
 
-async def test_a_wrong_password_and_a_closed_port_are_unavailable_and_say_no_secret(prepared: Prepared) -> None:
+async def test_a_wrong_password_and_a_closed_port_are_unavailable_and_say_no_secret(
+    prepared: Prepared,
+) -> None:
     wrong = prepared.reader.change(password=prepared.reader.password.__class__("canary-9x"))
     for target in (wrong, prepared.reader.change(port=1)):
         with pytest.raises(Unavailable) as refused:

@@ -66,7 +66,9 @@ async def read(file: SqliteFile, sql: str, *parameters: Any, **bounds: Any) -> R
 
 
 @pytest.mark.parametrize("sql", ESCAPES)
-async def test_no_statement_changes_anything_through_a_read(file: SqliteFile, tmp_path: Path, sql: str) -> None:
+async def test_no_statement_changes_anything_through_a_read(
+    file: SqliteFile, tmp_path: Path, sql: str
+) -> None:
     other, before = tmp_path / "other.db", contents(file)
     with contextlib.suppress(QuaymasterError):
         await read(file, sql.replace("{other}", str(other)))
@@ -75,7 +77,8 @@ async def test_no_statement_changes_anything_through_a_read(file: SqliteFile, tm
 
 
 @pytest.mark.parametrize(
-    "sql", ["ATTACH DATABASE '{other}' AS o", "VACUUM INTO '{other}'", "PRAGMA writable_schema = ON", "COMMIT"]
+    "sql",
+    ["ATTACH DATABASE '{other}' AS o", "VACUUM INTO '{other}'", "PRAGMA writable_schema = ON", "COMMIT"],
 )
 async def test_a_write_stays_in_its_file_and_in_its_transaction(
     file: SqliteFile, tmp_path: Path, sql: str
@@ -88,7 +91,9 @@ async def test_a_write_stays_in_its_file_and_in_its_transaction(
 
 
 async def test_values_come_typed(file: SqliteFile) -> None:
-    found = await read(file, "SELECT 1 AS i, 9007199254740993 AS b, 0.5 AS r, 'x' AS t, x'00ff' AS o, NULL AS n")
+    found = await read(
+        file, "SELECT 1 AS i, 9007199254740993 AS b, 0.5 AS r, 'x' AS t, x'00ff' AS o, NULL AS n"
+    )
     assert found.rows == ((1, "9007199254740993", 0.5, "x", "\\x00ff", None),)
     assert [one.type for one in found.columns] == ["integer", "integer", "real", "text", "blob", ""]
     assert (await read(file, "SELECT ? + ?, ?", 1, 2, None)).rows == ((3, None),)
@@ -102,7 +107,7 @@ async def test_rows_bytes_values_and_time_are_bounded(file: SqliteFile) -> None:
         await read(file, "SELECT zeroblob(500000000)")
     begun = time.monotonic()
     with pytest.raises(Invalid, match=r"longer than 0\.2 s"):
-        await read(file, f"SELECT count(*) FROM ({numbers})", seconds=0.2)
+        await read(file, f"SELECT count(*) FROM ({numbers})", seconds=0.2)  # noqa: S608
     assert time.monotonic() - begun < 3
 
 
@@ -131,7 +136,9 @@ async def test_a_large_write_is_kept_only_when_confirmed(
 
 
 async def test_a_small_write_is_kept_and_returns_its_rows(file: SqliteFile) -> None:
-    statement = Statement(sql="UPDATE people SET age = age + ? WHERE id < 3 RETURNING id, age", parameters=(1,))
+    statement = Statement(
+        sql="UPDATE people SET age = age + ? WHERE id < 3 RETURNING id, age", parameters=(1,)
+    )
     written = await ProjectStatements().write(file, statement, Bounds(), None)
     assert (written.kept, written.effects.changed) == (True, 2)
     assert sorted(written.rows.rows) == [(1, 2), (2, 3)]
