@@ -97,7 +97,7 @@ async def test_a_stopped_database_keeps_its_port_and_its_data(yard: Yard) -> Non
     stopped = await yard.ask("stop_database", project="shop")
     assert stopped.state == "stopped"
     assert (await yard.ask("list_databases")).items[0].state == "stopped"
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await run_on(await yard.url(), "SELECT 1")
     started = await yard.ask("start_database", project="shop")
     assert (started.state, started.address) == ("running", first.address)

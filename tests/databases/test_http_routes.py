@@ -14,7 +14,6 @@ from tests.acceptance.wire import make_key
 from tests.databases.conftest import free_range
 from tests.services.engine import DockerEngine
 from tests.services.processes import ServerProcess, run_quaymaster
-from tests.services.waiting import wait_until
 
 
 @pytest.fixture
@@ -98,17 +97,18 @@ def make_project(http: httpx2.Client, name: str) -> None:
 
 def test_without_an_engine_the_status_says_why_and_what_is_made_then(home: Path, tmp_path: Path) -> None:
     settings = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
-    with ServerProcess.serve("--toolsets", "all", home=home, settings=settings) as server:
-        with client(server, make_key(home, **settings)) as http:
-            found = http.get("/api/database/status").json()
-            assert found["docker"]["available"] is False
-            assert "Docker" in found["docker"]["error"]
-            assert found["defaultProvider"] == "sqlite"
-            make_project(http, "shop")
-            made = http.post("/api/projects/shop/database").json()
-            assert (made["provider"], made["status"]) == ("sqlite", "running")
-            assert "no Docker socket" in made["fallback"]
-    wait_until(lambda: server.returncode is not None, seconds=10, what="the server to end")
+    with (
+        ServerProcess.serve("--toolsets", "all", home=home, settings=settings) as server,
+        client(server, make_key(home, **settings)) as http,
+    ):
+        found = http.get("/api/database/status").json()
+        assert found["docker"]["available"] is False
+        assert "Docker" in found["docker"]["error"]
+        assert found["defaultProvider"] == "sqlite"
+        make_project(http, "shop")
+        made = http.post("/api/projects/shop/database").json()
+        assert (made["provider"], made["status"]) == ("sqlite", "running")
+        assert "no Docker socket" in made["fallback"]
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(home: Path, tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ async def two_stores(
 ) -> AsyncIterator[tuple[Store, Store]]:
     """Of one installation: two processes' views of a home, or of one PostgreSQL from two homes."""
     if request.param == "registry":
-        both = [await RegistryStore.open(home), await RegistryStore.open(home)]
+        both: list[RegistryStore] = [await RegistryStore.open(home), await RegistryStore.open(home)]
         yield both[0], both[1]
-        for store in both:
-            store.close()
+        for opened in both:
+            opened.close()
         return
     url = request.getfixturevalue("database_url")
     other = tmp_path / "other"

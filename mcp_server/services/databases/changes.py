@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -126,6 +127,10 @@ class Changes:
                 next="Restore a backup, or delete the database and create it again.",
             )
         changed = await self._begin_rotation(database)
+        async with self._let_go_on_failure(changed):
+            return await self._on_its_volume(changed)
+
+    async def _on_its_volume(self, changed: Database) -> Database:
         place, access = _parts(changed)
         access = changed.next_access or access
         await self._servers.prepare(place, None)
@@ -179,7 +184,8 @@ class Changes:
         self._step("databases.rotate.noted")
         database = await self._standing(noted)
         if database.next_access is not None:
-            database = await self.finish_rotation(database)
+            async with self._let_go_on_failure(database):
+                database = await self.finish_rotation(database)
         await self._injection.into_file(database)
         return database, await self._slots_with_old(database)
 
@@ -298,7 +304,23 @@ class Changes:
     async def _deleting(self, job: Job, *, key: str, uid: str) -> None:
         database = await self._store.read(lambda tx: tx.databases.get(key))
         if database is not None and database.uid == uid and database.stage == "deleting":
-            await self.finish_deletion(database, job.tell)
+            async with self._let_go_on_failure(database):
+                await self.finish_deletion(database, job.tell)
+
+    @asynccontextmanager
+    async def _let_go_on_failure(self, database: Database) -> AsyncIterator[None]:
+        """What is not ended here is not ours any more: the leader ends it at its next look."""
+        try:
+            yield
+        except BaseException:
+            with anyio.move_on_after(self._options.work_seconds, shield=True), suppress(QuaymasterError):
+                await self._store.run(partial(self._let_go, database=database), TEND)
+            raise
+
+    async def _let_go(self, tx: Transaction, *, database: Database) -> None:
+        held = await tx.databases.hold(database.key)
+        if held is not None and held.uid == database.uid and held.worker == self._workers.me:
+            await tx.databases.save(held.change(worker=None))
 
     async def finish_deletion(
         self, database: Database, tell: Callable[[str], Awaitable[None]] | None = None

@@ -85,6 +85,17 @@ class Leftovers:
                 await self._store.run(partial(self._forget, left=left), TEND)
             except QuaymasterError as error:
                 log.info("%s stays to be removed: %s", left.place.container, error.message)
+                await self._let_go(left)
+
+    async def _let_go(self, left: DatabaseServer) -> None:
+        """Nobody is at work on it: the next look of the leader tries again."""
+
+        async def transaction(tx: Transaction) -> None:
+            held = await tx.database_servers.hold(left.id)
+            if held is not None:
+                await tx.database_servers.save(held.change(worker=None))
+
+        await self._store.run(transaction, TEND)
 
     async def _take_away(self, left: DatabaseServer) -> None:
         if left.isolation == "container":

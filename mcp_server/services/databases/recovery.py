@@ -71,8 +71,8 @@ class Recovery:
                 await self._creation.give_up(database, "its server process ended")
             elif database.stage == "deleting":
                 await self._changes.finish_deletion(database)
-            elif database.next_access is not None:
-                await self._changes.finish_rotation(database)
+            elif database.next_access is not None and database.wanted == "running":
+                await self._injection.into_file(await self._changes.finish_rotation(database))
         except QuaymasterError as error:
             log.warning("%s waits to be put right: %s", database.key, error.message)
 
