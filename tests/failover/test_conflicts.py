@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server.adapters.failover.replay import conflict_id
+from mcp_server.adapters.failover.replay import conflict_id, replay
 from mcp_server.adapters.failover.store import FailoverStore
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.records import Record
@@ -240,6 +240,22 @@ async def test_the_rest_is_merged_by_field(pair: Pair) -> None:
     await pair.apart(saving(samples.project(), description="ours"), saving(samples.project(), path="/theirs"))
     project = await pair.found("projects", "app")
     assert (project.description, project.path) == ("ours", "/theirs")
+
+
+async def test_a_line_that_was_replayed_and_not_settled_is_not_merged_again(pair: Pair) -> None:
+    """The server died between the two: what the others changed must not give way to the line itself."""
+    task = samples.task()
+    await pair.both_see(task)
+    pair._proxy.refuse()
+    await in_mode(pair.here, "degraded")
+    await pair.here.run(saving(task, title="ours", updated_at=at(5)), JOURNALED)
+    await pair.there.run(saving(task, title="theirs", updated_at=at(9)), JOURNALED)
+    (line,) = await pair.here._mirror.pending(10)
+    await replay(pair.there._primary, line, epoch=9)
+    await pair.there.run(saving(task, status="in-progress"), JOURNALED)
+    await pair.together()
+    merged = await pair.found("tasks", "t1")
+    assert (merged.title, merged.status, len(merged.progress_notes)) == ("theirs", "in-progress", 1)
 
 
 # -- what is kept for a person

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -11,7 +13,7 @@ import pytest
 from mcp_server.adapters.failover.store import FailoverStore
 from mcp_server.domain.errors import OutcomeUnknown
 from mcp_server.ports.store import Intent, Transaction
-from tests.failover.homes import COMMIT, furnish, ids, running, whole, whole_and_equal, write
+from tests.failover.homes import COMMIT, furnish, ids, running, until, whole, whole_and_equal, write
 from tests.failover.test_claims import alone
 from tests.services.postgres import PostgresServer
 from tests.services.proxy import TcpProxy
@@ -44,27 +46,75 @@ async def test_a_write_whose_commit_is_cut_is_acknowledged_and_applied_once(
     await whole_and_equal(rough.url, home, {"before", "unknown"})
 
 
+@contextmanager
+def commits_that_hang(server: PostgresServer) -> Iterator[None]:
+    """A commit waits for a standby that does not exist: it is made, and nobody sees it until the wait ends."""
+    _wait_for_standby(server, "nobody")
+    try:
+        yield
+    finally:
+        _wait_for_standby(server, "")
+
+
+def _wait_for_standby(server: PostgresServer, name: str) -> None:
+    server.run_as_admin(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+    server.run_as_admin("SELECT pg_reload_conf()")
+
+
+async def count(store: FailoverStore, tries: list[int]) -> int:
+    async def fn(tx: Transaction) -> int:
+        tries.append(0)
+        counter = await tx.tasks.hold("counter")
+        assert counter is not None
+        tries[-1] = counter.rev
+        await tx.tasks.save(counter.change(pr_number=(counter.pr_number or 0) + 1))
+        return counter.rev
+
+    return (await store.run(fn, Intent("update_task", "t"))).value
+
+
+async def counted(store: FailoverStore) -> int | None:
+    counter = await store.read(lambda tx: tx.tasks.get("counter"))
+    assert counter is not None
+    return counter.pr_number
+
+
 async def test_the_caller_hears_what_was_committed_and_not_what_a_later_try_saw(
-    rough: PostgresServer, proxy: TcpProxy, home: Path
+    rough: PostgresServer, home: Path
 ) -> None:
-    """The second try runs against a state in which the first one is done."""
-    async with running(rough.url_of("quaymaster", port=proxy.port), home, beside=False) as store:
+    """The commit comes through while the second try waits for its row."""
+    async with running(rough.url, home, beside=False) as store:
         await furnish(store)
         tries: list[int] = []
 
-        async def fn(tx: Transaction) -> int:
-            counter = await tx.tasks.hold("counter")
-            assert counter is not None
-            tries.append(counter.rev)
-            await tx.tasks.save(counter.change(pr_number=(counter.pr_number or 0) + 1))
-            return counter.rev
+        async def end_the_wait() -> None:
+            async def second_try() -> bool:
+                return len(tries) == 2
 
-        proxy.trap(COMMIT, moment="after", effect="cut")
-        committed = await store.run(fn, Intent("update_task", "t"))
-        assert committed.value == tries[0]
-        counter = await store.read(lambda tx: tx.tasks.get("counter"))
-        assert counter is not None
-        assert counter.pr_number == 1
+            await until(second_try, what="the second try")
+            await anyio.to_thread.run_sync(_wait_for_standby, rough, "")
+
+        with commits_that_hang(rough):
+            async with anyio.create_task_group() as group:
+                group.start_soon(end_the_wait)
+                value = await count(store, tries)
+        assert value == tries[0]
+        assert await counted(store) == 1
+
+
+async def test_a_commit_that_hangs_for_too_long_is_said_to_be_unknown(
+    rough: PostgresServer, home: Path
+) -> None:
+    async with running(rough.url, home, beside=False) as store:
+        await furnish(store)
+        with commits_that_hang(rough), pytest.raises(OutcomeUnknown, match="update_task"):
+            await count(store, [])
+        assert (await store.status()).mode == "primary"
+
+        async def applied() -> bool:
+            return await counted(store) == 1
+
+        await until(applied, what="the commit to come through")
 
 
 async def test_a_write_that_the_registry_followed_before_the_outage_is_not_done_again(
