@@ -47,7 +47,7 @@ def add_backup_tools(catalogue: Catalogue, backups: Backups) -> None:
         environment: EnvironmentName | None = None,
         wait_seconds: Wait = 45,
     ) -> PlanResult:
-        """Put a backup in a database's place (its own unless named). First returns a plan; the present contents are backed up before."""
+        """Put a backup in a database's place (its own unless named), by plan; the present contents are backed up first."""
         return await backups.restore(
             call,
             backup_id=backup_id,

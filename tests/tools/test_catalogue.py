@@ -16,14 +16,15 @@ from tests.tools.desk import opened
 DEFAULT = {
     "infrastructure_status", "create_project", "get_project", "list_projects", "create_task", "update_task",
     "list_tasks", "lock_files", "release_files", "check_files",
-    "create_database", "get_database", "delete_database",
+    "create_database", "get_database", "delete_database", "query_database",
     "deploy_project", "promote", "rollback", "slot_status", "deployment_logs", "set_environment", "get_environment",
 }  # fmt: skip
 PLANNED = {"cleanup_slot", "delete_project", "delete_database", "delete_team", "take_over_locks", "resolve_conflict",
-    "remove_domain",
+    "remove_domain", "query_database", "restore_database", "drop_branch", "promote_database_to_postgres",
+    "apply_migration", "rollback_migration", "pull_schema", "push_schema",
 }  # fmt: skip
 BUDGET = {"default": 3_000, "all": 12_000}
-AIM = {"default": 2_900, "all": 5_000}
+AIM = {"default": 2_900, "all": 9_000}
 """Below the budget, since later tools come on top."""
 
 

@@ -21,8 +21,8 @@ from tests.usecases.world import SETUP, START, World
 MakeWorld = Callable[..., Awaitable[World]]
 
 
-NOT_THE_PROJECTS = {"databases", "database_servers", "ports"}
-"""A project with a database is not deleted; servers and ports are the host's."""
+NOT_THE_PROJECTS = {"databases", "database_servers", "ports", "branches", "backups"}
+"""A project with a database is not deleted, and branches go with it; servers and ports are the host's; backups outlive both."""
 
 
 async def test_a_new_project_is_found_and_listed_by_its_normalised_name(world: World):
@@ -219,9 +219,14 @@ async def _left_of(world: World, name: str) -> list[str]:
     async def reading(tx: Reading) -> list[str]:
         return [noun for noun, key in keys.items() if await getattr(tx, noun).get(key) is not None]
 
-    assert set(keys) | {"teams", "members", "keys", "plans", "idempotency", "conflicts"} | NOT_THE_PROJECTS == {
-        kind.noun for kind in RECORDS
-    }
+    assert set(keys) | {
+        "teams",
+        "members",
+        "keys",
+        "plans",
+        "idempotency",
+        "conflicts",
+    } | NOT_THE_PROJECTS == {kind.noun for kind in RECORDS}
     return await world.store.read(reading)
 
 
