@@ -44,6 +44,7 @@ from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.registry.store import RegistryStore
 from mcp_server.adapters.sealing.aes import AesSealer
 from mcp_server.adapters.sealing.keys import setting_and_file
+from mcp_server.adapters.sources.archives import ProjectSources
 from mcp_server.adapters.sqlite.files import DiskSqliteFiles
 from mcp_server.adapters.webhooks.posting import HttpsWebhook
 from mcp_server.config import Settings
@@ -364,6 +365,7 @@ def _hosting(
         machine=place.machine,
         workers=place.workers,
         sealer=databases.parts.sealer,
+        sources=ProjectSources(),
         site=place.site,
         options=SlotOptions(
             base_domain=settings.base_domain,

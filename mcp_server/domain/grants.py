@@ -65,6 +65,7 @@ GRANTS: dict[str, Grant] = {
     "deployment_logs": Grant("member", "deploy"),
     "slot_status": Grant("viewer", "deploy"),
     "cleanup_slot": Grant("member", "deploy"),
+    "build_image": Grant("member", "deploy"),
     "promote": Grant("member", "promote"),
     "rollback": Grant("member", "promote"),
     "set_environment": Grant("member", "environment"),

@@ -18,7 +18,9 @@ from mcp_server.ports.edge import Edge
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.readiness import Readiness
 from mcp_server.ports.sealing import Sealer
+from mcp_server.ports.sources import Sources
 from mcp_server.ports.store import Reading, Store
+from mcp_server.services.builds import Builds
 from mcp_server.services.calls import Calls
 from mcp_server.services.deployments import Deployments, Provided
 from mcp_server.services.environments import Environments, Vault
@@ -42,6 +44,7 @@ class Hosting:
     machine: Machine
     workers: Workers
     sealer: Sealer
+    sources: Sources
     site: Site
     options: SlotOptions
     provided: Provided
@@ -89,6 +92,10 @@ class Hosting:
             provided=self.provided,
             step=self.step,
         )
+
+    @cached_property
+    def builds(self) -> Builds:
+        return Builds(self.calls, self.engine, self.sources, self.slots, self.works)
 
     @cached_property
     def board(self) -> SlotBoard:

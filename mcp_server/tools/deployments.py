@@ -10,15 +10,10 @@ from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.records import Moment
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.slots import SlotName
+from mcp_server.services.builds import Builds, BuildView
 from mcp_server.services.calls import Call
-from mcp_server.services.deployments import (
-    HEALTH_PATH,
-    MAX_CHANGED,
-    DeploymentList,
-    Deployments,
-    DeploymentView,
-    LogView,
-)
+from mcp_server.services.deployment_views import DeploymentList, DeploymentView, LogView
+from mcp_server.services.deployments import HEALTH_PATH, MAX_CHANGED, Deployments
 from mcp_server.services.hosting import Hosting
 from mcp_server.services.slot_board import PairView, SlotBoard
 from mcp_server.services.switching import Switching, SwitchView
@@ -36,6 +31,10 @@ Changed = Annotated[list[Path], Field(max_length=MAX_CHANGED, description="Files
 DeploymentId = Annotated[str, Field(min_length=1, max_length=32)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000)]
 Fence = Annotated[int, Field(ge=1, le=2**53, description="From lock_files: refused when that lock ended")]
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Ref = Annotated[str, Field(min_length=1, max_length=200, description="Branch, tag or commit")]
+Archive = Annotated[str, Field(max_length=16 * 2**20, description="tar, in base64")]
+Dockerfile = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$")]
 Lines = Annotated[int, Field(ge=1, le=2000)]
 
 
@@ -43,6 +42,7 @@ def add_deployment_tools(catalogue: Catalogue, hosting: Hosting) -> None:
     _add_deploying(catalogue, hosting.deployments)
     _add_switching(catalogue, hosting.switching)
     _add_board(catalogue, hosting.board)
+    _add_builds(catalogue, hosting.builds)
 
 
 def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
@@ -151,3 +151,18 @@ def _add_board(catalogue: Catalogue, board: SlotBoard) -> None:
     ) -> PlanResult:
         """Remove the container of a slot without traffic. First returns a plan."""
         return await board.cleanup(call, project, environment, slot)
+
+
+def _add_builds(catalogue: Catalogue, builds: Builds) -> None:
+    @catalogue.changing("deployments")
+    async def build_image(
+        call: Call,
+        project: ProjectName,
+        version: Tag | None = None,
+        ref: Ref | None = None,
+        archive_content: Archive | None = None,
+        dockerfile: Dockerfile = "Dockerfile",
+        wait_seconds: Wait = 45,
+    ) -> BuildView:
+        """Build an image from the project's path, a git revision of it, or an archive; then deploy it."""
+        return await builds.build(call, project, version, ref, archive_content, dockerfile, wait_seconds)

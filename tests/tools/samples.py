@@ -12,6 +12,7 @@ NEEDS_AN_ENGINE = {"stop_database", "rotate_database_password", "database_logs"}
     "promote",
     "rollback",
     "cleanup_slot",
+    "build_image",
 }
 """Refused without one: `tests/databases` and `tests/deployments` call them on an engine."""
 
@@ -38,6 +39,7 @@ NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
     "promote": {"project": "shop"},
     "rollback": {"project": "shop", "reason": "r"},
     "cleanup_slot": {"project": "shop"},
+    "build_image": {"project": "shop"},
     "set_environment": {"project": "shop", "variables": {"A": "1"}},
     "get_environment": {"project": "shop"},
     "environment_history": {"project": "shop"},

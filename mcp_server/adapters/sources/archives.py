@@ -1,0 +1,109 @@
+"""`ports.sources.Sources`: archives are written to an unnamed file first, so that their size is known."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import anyio.to_thread
+
+from mcp_server.domain.errors import Invalid, Unavailable
+
+LARGEST = 512 * 1024 * 1024
+PIECE = 1024 * 1024
+GIT_SECONDS = 120
+REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~-]{0,199}")
+DOTENV = re.compile(r"\.env(?:\..*)?")
+KEPT = frozenset({".env.example", ".env.sample", ".env.template"})
+
+
+class ProjectSources:
+    @asynccontextmanager
+    async def directory(self, root: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with _spooled(lambda file: _pack(Path(root), file)) as pieces:
+            yield pieces
+
+    @asynccontextmanager
+    async def revision(self, root: str, ref: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        if not REF.fullmatch(ref) or ".." in ref:
+            raise Invalid.field("ref", "a branch, tag or commit")
+        async with _spooled(lambda file: _archive(root, ref, file)) as pieces:
+            yield pieces
+
+    @asynccontextmanager
+    async def given(self, archive: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield archive
+
+        yield pieces()
+
+
+@asynccontextmanager
+async def _spooled(write: Callable[[IO[bytes]], None]) -> AsyncIterator[AsyncIterator[bytes]]:
+    with tempfile.TemporaryFile() as file:  # opened at once; what takes time is in a thread
+        try:
+            await anyio.to_thread.run_sync(write, file)
+        except (OSError, tarfile.TarError) as error:
+            raise Unavailable(f"the project's files cannot be read ({type(error).__name__})") from error
+        file.seek(0)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            while piece := await anyio.to_thread.run_sync(file.read, PIECE):
+                yield piece
+
+        yield pieces()
+
+
+def _pack(root: Path, file: IO[bytes]) -> None:
+    if not root.is_dir() or str(root.resolve()) != str(root):
+        raise Invalid("the project's path is no directory, or leads elsewhere through a link")
+    size = 0
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for path in _files(root):
+            found = path.lstat()
+            if not (
+                stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode) or stat.S_ISDIR(found.st_mode)
+            ):
+                continue
+            size += found.st_size if stat.S_ISREG(found.st_mode) else 0
+            if size > LARGEST:
+                raise Invalid(
+                    f"the project's files are larger than {LARGEST // 2**20} MB",
+                    next="Build from a git revision with ref, or move what is large out of the project.",
+                )
+            tar.add(path, arcname=str(path.relative_to(root)), recursive=False, filter=_plain)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Below the root, by name; links to directories are not followed."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        here = Path(folder)
+        yield from (here / name for name in folders)
+        yield from (here / name for name in sorted(names) if name in KEPT or not DOTENV.fullmatch(name))
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Nobody's in particular: an image does not depend on who builds it."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _archive(root: str, ref: str, file: IO[bytes]) -> None:
+    command = ["git", "-C", root, "archive", "--format=tar", "--end-of-options", ref]
+    try:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"git cannot be run ({type(error).__name__})") from error
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip()[-200:]
+        raise Invalid(f"git has no such revision in the project's path: {words}")

@@ -1,0 +1,76 @@
+"""Images from a project's own files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mcp_server.adapters.sources.archives import ProjectSources
+from mcp_server.domain.errors import Invalid
+from tests.deployments.conftest import Harbour
+
+
+async def names(root: Path) -> dict[str, tarfile.TarInfo]:
+    async with ProjectSources().directory(str(root)) as pieces:
+        data = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {entry.name: entry for entry in tar}
+
+
+async def test_the_archive_has_no_secrets_no_git_and_nothing_from_outside(tmp_path: Path):
+    root = tmp_path / "app"
+    (root / "src").mkdir(parents=True)
+    (root / ".git").mkdir()
+    (root / ".git" / "config").write_text("x")
+    for name in ("Dockerfile", "src/a.py", ".env", ".env.local", "src/.env.production", ".env.example"):
+        (root / name).write_text("x")
+    (tmp_path / "secret").write_text("s")
+    (root / "out").symlink_to(tmp_path / "secret")
+    (root / "away").symlink_to(tmp_path)
+    found = await names(root)
+    assert set(found) == {"Dockerfile", "src", "src/a.py", ".env.example", "out", "away"}
+    assert found["out"].issym()
+    assert found["away"].issym()
+    assert {entry.uid for entry in found.values()} == {0}
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    with pytest.raises(Invalid):
+        await names(link)
+
+
+async def test_what_is_built_from_a_path_a_revision_or_an_archive_can_be_deployed(harbour: Harbour):
+    root = harbour.folder / "code"
+    root.mkdir()
+    base = harbour.image("demo")
+    (root / "Dockerfile").write_text(f"FROM {base}\nENV VERSION=built\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(root)]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], check=True, timeout=30)
+    (root / "Dockerfile").write_text("FROM nothing-like-this\nRUN x\n")
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project, "path": str(root)})
+        broken = await desk.call("build_image", {"project": harbour.project, "version": "a"})
+        assert broken.is_error
+        built = await desk.done("build_image", {"project": harbour.project, "version": "b", "ref": "HEAD"})
+        assert (built["status"], built["image"]) == ("done", f"quaymaster/{harbour.project}:b")
+        up = await desk.done("deploy_project", harbour.deploy() | {"image": built["image"]})
+        assert (up["status"], up["image_id"]) == ("success", built["image_id"])
+        await desk.done("promote", {"project": harbour.project})
+        assert harbour.version() == "built"
+        for ref in ("-x", "--output=/tmp/x", "a..b", "nothing", "HEAD; id"):
+            refused = await desk.call("build_image", {"project": harbour.project, "ref": ref})
+            assert (refused.structured_content or {})["code"] == "INVALID", ref
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            data = f"FROM {base}\nENV VERSION=sent\n".encode()
+            entry = tarfile.TarInfo("Dockerfile")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+        sent = base64.b64encode(packed.getvalue()).decode()
+        arguments = {"project": harbour.project, "version": "c", "archive_content": sent}
+        assert (await desk.done("build_image", arguments))["status"] == "done"
