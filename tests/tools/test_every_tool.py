@@ -122,7 +122,8 @@ async def test_nothing_of_another_team_is_found(tmp_path):
             own = await desk.call(name, arguments)
             if name in NEEDS_AN_ENGINE:
                 continue
-            assert not own.is_error or own.structured_content["code"] == "CONFLICT", (
+            # "shop" has no database and no folder, so some tools find it and can do nothing.
+            assert not own.is_error or own.structured_content["code"] in ("CONFLICT", "INVALID"), (
                 name,
                 own.structured_content,
             )
