@@ -243,19 +243,20 @@ async def test_the_rest_is_merged_by_field(pair: Pair) -> None:
 
 
 async def test_a_line_that_was_replayed_and_not_settled_is_not_merged_again(pair: Pair) -> None:
-    """The server died between the two: what the others changed must not give way to the line itself."""
-    task = samples.task()
-    await pair.both_see(task)
+    """The server died between the two: what the others changed since does not give way to the line a second time."""
+    environment = samples.environment()
+    await pair.both_see(environment)
     pair._proxy.refuse()
     await in_mode(pair.here, "degraded")
-    await pair.here.run(saving(task, title="ours", updated_at=at(5)), JOURNALED)
-    await pair.there.run(saving(task, title="theirs", updated_at=at(9)), JOURNALED)
+    await pair.here.run(saving(environment, version=2, env_data={"A": "ours"}), JOURNALED)
+    await pair.there.run(saving(environment, version=2, env_data={"A": "theirs"}), JOURNALED)
     (line,) = await pair.here._mirror.pending(10)
     await replay(pair.there._primary, line, epoch=9)
-    await pair.there.run(saving(task, status="in-progress"), JOURNALED)
+    assert (await pair.there.read(lambda tx: tx.environments.get(environment.key))).env_data == {"A": "ours"}  # type: ignore[union-attr]
+    await pair.there.run(saving(environment, version=4, env_data={"A": "theirs again"}), JOURNALED)
     await pair.together()
-    merged = await pair.found("tasks", "t1")
-    assert (merged.title, merged.status, len(merged.progress_notes)) == ("theirs", "in-progress", 1)
+    present = await pair.found("environments", environment.key)
+    assert (present.version, present.env_data) == (4, {"A": "theirs again"})
 
 
 # -- what is kept for a person

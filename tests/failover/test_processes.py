@@ -44,6 +44,11 @@ async def _a_bad_day(server: PostgresServer, home: Path, rng: random.Random, ste
         def hire() -> None:
             workers.append(Worker(home, url, f"w{len(workers)}"))
 
+        def kill_all() -> None:
+            server.kill()
+            for worker in workers:
+                worker.close()
+
         faults: dict[str, Callable[[], object]] = {
             "kill PostgreSQL": server.kill,
             "stop PostgreSQL": server.freeze,
@@ -51,7 +56,7 @@ async def _a_bad_day(server: PostgresServer, home: Path, rng: random.Random, ste
             "refuse": proxy.refuse,
             "swallow": proxy.silence,
             "kill a server": lambda: rng.choice(workers).close(),
-            "kill all": lambda: [worker.close() for worker in workers] and server.kill(),
+            "kill all": kill_all,
         }
         try:
             for _ in range(steps):
