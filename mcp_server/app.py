@@ -36,7 +36,7 @@ from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
 from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
-from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectStatements
+from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectScripts, ProjectStatements
 from mcp_server.adapters.project_sql.sums import FileCopies, ProjectSums
 from mcp_server.adapters.readiness.sockets import SocketReadiness
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
@@ -90,6 +90,7 @@ from mcp_server.services.status import Status
 from mcp_server.services.sweeper import Sweeper
 from mcp_server.services.tasks import Tasks
 from mcp_server.services.teams import LOCAL, Teams
+from mcp_server.services.templates import Templates
 from mcp_server.services.trail import Trail
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class House:
     sweeper: Sweeper
     databases: Databases
     queries: Queries
+    templates: Templates
     backups: Backups
     branches: Branches
     promotions: Promotions
@@ -466,6 +468,7 @@ def _furnished(
         backups=backups,
         branches=branches,
         promotions=promotions,
+        templates=Templates(databases.parts, databases.changes, ProjectScripts()),
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
         hosting=hosting,
         domains=domains,
@@ -720,7 +723,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_database_tools(catalogue, house.databases)
     add_deployment_tools(catalogue, house.hosting)
     add_environment_tools(catalogue, house.hosting.environments)
-    add_query_tools(catalogue, house.queries)
+    add_query_tools(catalogue, house.queries, house.templates)
     add_migration_tools(catalogue, _project_schemas(house.calls))
     add_backup_tools(catalogue, house.backups)
     add_branch_tools(catalogue, house.branches, house.promotions)

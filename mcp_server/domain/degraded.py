@@ -31,6 +31,7 @@ ACTIONS: dict[str, Degraded] = {
     "list_backups": "served",
     "restore_database": "journaled",
     "tend_backups": "journaled",
+    "apply_database_template": "journaled",
     "branch_database": "journaled",
     "list_branches": "served",
     "drop_branch": "journaled",

@@ -54,6 +54,7 @@ GRANTS: dict[str, Grant] = {
     "backup_database": Grant("member", "databases"),
     "list_backups": Grant("viewer", "databases"),
     "restore_database": Grant("admin", "databases"),
+    "apply_database_template": Grant("member", "databases"),
     "branch_database": Grant("member", "databases"),
     "list_branches": Grant("viewer", "databases"),
     "drop_branch": Grant("member", "databases"),

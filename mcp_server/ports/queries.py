@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from mcp_server.domain.databases import Login
 from mcp_server.domain.queries import Bounds, Effects, Rows, Statement, Target, Written
 
 
@@ -27,6 +29,14 @@ class Statements(Protocol):
 
         Raises OutcomeUnknown when the connection broke while it was being kept.
         """
+        ...
+
+
+class Scripts(Protocol):
+    """Raises Unavailable, and Invalid as `Statements` does."""
+
+    async def apply(self, login: Login, statements: Sequence[str], *, seconds: float) -> Sequence[str]:
+        """Statements of ours in one transaction; the tables that they made, by name."""
         ...
 
 

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mcp_server.domain.database_templates import TemplateName
 from mcp_server.domain.queries import MAX_PARAMETERS, MAX_SQL
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.services.calls import Call
 from mcp_server.services.queries import DatabaseStats, Queries, QueryResult
+from mcp_server.services.templates import Applied, Templates
 from mcp_server.tools.arguments import ProjectName
 from mcp_server.tools.catalogue import Catalogue
 
@@ -23,7 +25,7 @@ Explained = Annotated[
 ]
 
 
-def add_query_tools(catalogue: Catalogue, queries: Queries) -> None:
+def add_query_tools(catalogue: Catalogue, queries: Queries, templates: Templates) -> None:
     @catalogue.planned("databases", default=True)
     async def query_database(
         call: Call,
@@ -54,3 +56,13 @@ def add_query_tools(catalogue: Catalogue, queries: Queries) -> None:
     ) -> DatabaseStats:
         """Sizes, connections, slow statements; the plan of a statement."""
         return await queries.stats(call, project=project, environment=environment, explain=explain)
+
+    @catalogue.changing("databases", idempotent=True)
+    async def apply_database_template(
+        call: Call,
+        project: ProjectName,
+        template: TemplateName,
+        environment: EnvironmentName | None = None,
+    ) -> Applied:
+        """Make a template's tables: chat has users, sessions, messages and vector embeddings (needs extension vector)."""
+        return await templates.apply(call, project=project, template=template, environment=environment)

@@ -13,6 +13,8 @@ NEEDS_AN_ENGINE = {"stop_database", "rotate_database_password", "database_logs"}
     "rollback",
     "cleanup_slot",
     "build_image",
+    "promote_database_to_postgres",
+    "apply_database_template",
 }
 """Refused without one: `tests/databases` and `tests/deployments` call them on an engine."""
 
@@ -28,6 +30,14 @@ NAMES_AN_OBJECT: dict[str, dict[str, Any]] = {
     "delete_database": {"project": "shop"},
     "rotate_database_password": {"project": "shop"},
     "database_logs": {"project": "shop"},
+    "query_database": {"project": "shop", "sql": "SELECT 1"},
+    "database_stats": {"project": "shop"},
+    "backup_database": {"project": "shop"},
+    "apply_database_template": {"project": "shop", "template": "chat"},
+    "branch_database": {"project": "shop", "name": "try"},
+    "list_branches": {"project": "shop"},
+    "drop_branch": {"project": "shop", "name": "try"},
+    "promote_database_to_postgres": {"project": "shop"},
     "add_domain": {"project": "shop", "domain": "shop.example.net"},
     "verify_domain": {"domain": "shop.example.net"},
     "list_domains": {"project": "shop"},
@@ -88,6 +98,15 @@ async def cycle(desk: Desk) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     yield "get_database", {"project": "my-shop", "reveal": True}
     yield "list_databases", {}
     yield "start_database", {"project": "my-shop"}
+    yield "query_database", {"project": "my-shop", "sql": "SELECT ?, 'x'", "parameters": [1]}
+    yield "database_stats", {"project": "my-shop", "explain": "SELECT 1"}
+    yield "backup_database", {"project": "my-shop"}
+    yield "list_backups", {"project": "my-shop"}
+    backup = (await desk.done("list_backups"))["items"][0]["id"]
+    yield "restore_database", {"backup_id": backup}
+    yield "branch_database", {"project": "my-shop", "name": "try"}
+    yield "list_branches", {"project": "my-shop"}
+    yield "drop_branch", {"project": "my-shop", "name": "try"}
     yield "delete_database", {"project": "my-shop"}
     database = await desk.done("delete_database", {"project": "my-shop"})
     await desk.done("delete_database", {"project": "my-shop", "plan_token": database["plan_token"]})

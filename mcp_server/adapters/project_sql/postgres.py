@@ -6,6 +6,7 @@ begun read-only and is never committed, on a session that ends; a write is kept 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -66,6 +67,25 @@ async def write(login: Login, statement: Statement, bounds: Bounds, confirmed: E
             return Written(rows=Rows(), effects=effects, kept=False)
         await _commit(connection, bounds)
         return Written(rows=rows, effects=effects, kept=True)
+
+
+async def apply(login: Login, statements: Sequence[str], seconds: float) -> list[str]:
+    import asyncpg
+
+    bounds = Bounds(seconds=seconds)
+    async with session(login, seconds=seconds, read_only=False) as connection:
+        try:
+            await connection.execute("BEGIN READ WRITE")
+            before = await _tables(connection)
+            for statement in statements:
+                await connection.execute(statement)
+            after = await _tables(connection)
+        except asyncpg.PostgresConnectionError:
+            raise
+        except asyncpg.PostgresError as error:
+            _refuse(error, bounds, reading=False)
+        await _commit(connection, bounds)
+        return sorted(name for oid, (name, _, _) in after.items() if oid not in before)
 
 
 async def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_server.adapters.project_sql import figures, postgres, sqlite
@@ -21,6 +22,11 @@ class ProjectStatements:
         if isinstance(target, Login):
             return await postgres.write(target, statement, bounds, confirmed)
         return await sqlite.write(target, statement, bounds, confirmed)
+
+
+class ProjectScripts:
+    async def apply(self, login: Login, statements: Sequence[str], *, seconds: float) -> Sequence[str]:
+        return await postgres.apply(login, statements, seconds)
 
 
 class ProjectFigures:
