@@ -19,7 +19,9 @@ SHOWN = ("code", "message", "status", "engine", "state", "url", "slot", "version
 
 
 async def walk(first: str, second: str, port: int) -> None:
-    server = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server", "stdio"], env=dict(os.environ))
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "mcp_server", "stdio"], env=dict(os.environ)
+    )
     async with Client(server) as client:
         await call(client, "create_project", name="shop", type="python")
         await call(client, "create_database", project="shop")
@@ -42,10 +44,14 @@ async def call(client: Client, tool: str, **arguments: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("first")
     parser.add_argument("second")
-    parser.add_argument("--port", type=int, default=3000, help="where the application listens in its container")
+    parser.add_argument(
+        "--port", type=int, default=3000, help="where the application listens in its container"
+    )
     given = parser.parse_args()
     asyncio.run(walk(given.first, given.second, given.port))
 

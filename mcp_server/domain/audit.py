@@ -21,7 +21,7 @@ class AuditRow(Value):
     action: str = Field(min_length=1, max_length=100)
     resource: str | None = Field(default=None, max_length=100)
     resource_id: str | None = Field(default=None, max_length=255)
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     success: bool = True
     duration: int | None = None
     ip: str | None = Field(default=None, max_length=45)

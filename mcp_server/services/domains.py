@@ -127,9 +127,7 @@ class Domains:
             why = f"has records in {zone} that were not made here ({', '.join(held[:3])})"
             raise await self._calls.read(partial(self._taken, host=host, why=why))
         kind: DomainType = "custom" if zone is None else "subdomain"
-        keep = partial(
-            self._keep, call=call, project=project, host=host, kind=kind, environment=environment
-        )
+        keep = partial(self._keep, call=call, project=project, host=host, kind=kind, environment=environment)
         kept = await self._calls.write(call, keep, DomainView)
         return (await self._gone_on(call.caller, host)).change(notices=kept.notices)
 
@@ -323,7 +321,9 @@ class Domains:
         held = await _mine(tx, caller, host, hold=True)
         now = await tx.now()
         if leads_here:
-            after = held.change(status="active", dns_configured=True, dns_verified_at=held.dns_verified_at or now)
+            after = held.change(
+                status="active", dns_configured=True, dns_verified_at=held.dns_verified_at or now
+            )
         else:
             status: DomainStatus = "pending" if held.status == "pending" else "error"
             after = held.change(status=status, dns_configured=False, caddy_configured=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 
 from mcp_server.domain.deployments import Deployment
@@ -17,7 +18,7 @@ from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.hosts import is_host
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
-from mcp_server.domain.routes import Preview, Repair, Route
+from mcp_server.domain.routes import Preview, Route, repairs
 from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired, pair_key
 from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_name
 from mcp_server.ports.databases import Workers
@@ -79,7 +80,7 @@ class Recovery:
             graces=len(graces),
             slots=emptied,
             containers=containers,
-            routes=len(await self._match_routes()),
+            routes=await self._match_routes(),
         )
 
     async def settle_abandoned(self, key: str) -> None:
@@ -273,7 +274,9 @@ class Recovery:
         kept: set[str] = set()
         for pair in await self._pairs():
             project, busy = await self._project(pair.project), await self._busy(pair)
-            for name in BOTH if project is not None else ():
+            if project is None:
+                continue
+            for name in BOTH:
                 if busy or pair.slot(name).port is not None:
                     berth = Berth(pair.project, project.uid, pair.environment, name)
                     kept.add(self._slots.holder(berth))
@@ -301,23 +304,70 @@ class Recovery:
 
     # -- routes ------------------------------------------------------------------------------------------
 
-    async def _match_routes(self) -> Sequence[Repair]:
+    async def _match_routes(self) -> int:
         """The proxy's state is as the store says; of pairs that somebody is at work on it stays as it is."""
-        edge = self._slots.edge
-        observed = {route.name: route for route in await edge.routes()}
-        wanted = []
-        for pair in await self._pairs():
-            name = f"{pair.project}.{pair.environment}"
-            if await self._busy(pair):
-                wanted += [observed[name]] if name in observed else []
-            elif (route := await self._route(pair)) is not None:
-                wanted.append(route)
-        if not wanted and not observed:
-            return ()
-        done = await edge.rebuild(wanted)
+        observed = {route.name for route in await self._slots.edge.routes()}
+        known = {f"{pair.project}.{pair.environment}" for pair in await self._pairs()}
+        mended = 0
+        for name in sorted(observed | known):
+            if await self._differs(name):
+                mended += (await self._store.run(partial(self._mend, name=name), RECOVER)).value
+        return mended
+
+    async def _differs(self, name: str) -> bool:
+        found, wanted = await self._observed(name), await self._wanted(name, await self._pair_of(name))
+        return bool(repairs((_plain(found),), (_plain(wanted),)))
+
+    async def _mend(self, tx: Transaction, *, name: str) -> int:
+        """While the pair is held nobody can begin to move its traffic. What is done here takes milliseconds."""
+        project, _, environment = name.rpartition(".")
+        pair = await tx.slots.hold(f"{project}/{environment}")
+        if pair is not None:
+            running = await tx.deployments.running(pair.project, pair.environment)
+            if running is not None or pair.switching is not None:
+                return 0
+        found, wanted = await self._observed(name), await self._wanted(name, pair)
+        done = repairs((_plain(found),), (_plain(wanted),))
         for repair in done:
-            log.info("the edge was put right", extra={"repair": str(repair)})
-        return done
+            log.info("the edge is put right", extra={"repair": str(repair)})
+        await self._bring_about(found, wanted)
+        return len(done)
+
+    async def _bring_about(self, found: Route, wanted: Route) -> None:
+        edge, name = self._slots.edge, wanted.name
+        if wanted.active is not None and wanted.target is not None:
+            if (found.active, found.target) != (wanted.active, wanted.target):
+                await edge.point(name, wanted.active, wanted.target)
+        elif found.active is not None or not (wanted.hosts or wanted.previews):
+            await edge.forget(name)
+        for host in wanted.hosts:
+            await edge.attach(host, name)
+        for preview in wanted.previews:
+            await edge.preview(name, preview)
+        kept = {*wanted.hosts, *(preview.host for preview in wanted.previews)}
+        for host in (*found.hosts, *(preview.host for preview in found.previews)):
+            if host not in kept:
+                await edge.detach(host)
+        for host in wanted.tls:
+            await edge.allow_tls(host)
+
+    async def _observed(self, name: str) -> Route:
+        routes = await self._slots.edge.routes()
+        return next((route for route in routes if route.name == name), Route(name=name))
+
+    async def _pair_of(self, name: str) -> SlotPair | None:
+        project, _, environment = name.rpartition(".")
+        return await self._store.read(lambda tx: tx.slots.get(f"{project}/{environment}"))
+
+    async def _wanted(self, name: str, pair: SlotPair | None) -> Route:
+        """How the route should be. Domains may lead to what was never deployed: they answer 404."""
+        project, _, environment = name.rpartition(".")
+        if await self._project(project) is None or (pair is not None and pair.home not in (None, self._home)):
+            return Route(name=name)
+        if pair is None:
+            bare = {"project": project, "environment": environment, "updated_at": datetime.now(UTC)}
+            pair = SlotPair.model_validate(bare)
+        return await self._route(pair) or Route(name=name)
 
     async def _route(self, pair: SlotPair) -> Route | None:
         """How the proxy should send this pair's host names; None when it should not know it."""
@@ -336,17 +386,15 @@ class Recovery:
                 host = self._slots.preview_host(berth)
                 previews.append(Preview(host=host, slot=name, target=aims[name]))
         active = pair.active if pair.active in aims else None
-        if active is None and not previews:
-            return None
         own = self._slots.host(Berth(pair.project, project.uid, pair.environment, "blue"))
         domains = await self._domains(pair)
         return Route(
             name=f"{pair.project}.{pair.environment}",
             active=active,
             target=None if active is None else aims[active],
-            hosts=(own, *(one.domain for one in domains)) if active else (),
+            hosts=(*((own,) if active else ()), *(one.domain for one in domains)),
             previews=tuple(previews),
-            tls=tuple(one.domain for one in domains if one.ssl_enabled) if active else (),
+            tls=tuple(one.domain for one in domains if one.ssl_enabled),
         )
 
     async def hosts_of(self, pair: SlotPair) -> tuple[str, ...]:
@@ -376,3 +424,8 @@ async def _free(tx: Transaction, *, key: str, holder: str) -> None:
     allocation = await tx.ports.hold(key)
     if allocation is not None and allocation.holder == holder:
         await tx.ports.remove(allocation)
+
+
+def _plain(route: Route) -> Route:
+    """Without what a proxy without TLS does not keep."""
+    return route.change(tls=())

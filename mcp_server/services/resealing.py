@@ -41,7 +41,9 @@ class Resealing:
         sealed, left = 0, []
         async for noun, key, project in self._places():
             try:
-                done = await self._store.run(partial(self._reseal, noun=noun, key=key, project=project), RESEAL)
+                done = await self._store.run(
+                    partial(self._reseal, noun=noun, key=key, project=project), RESEAL
+                )
                 sealed += done.value
             except (Unavailable, Corrupt, Conflict) as error:
                 left.append(f"{noun} {key}: {error.message}")

@@ -8,7 +8,16 @@ from typing import Literal, get_args
 from mcp_server.domain.errors import Invalid
 
 Toolset = Literal[
-    "projects", "databases", "deployments", "environment", "domains", "schemas", "work", "teams", "audit", "system"
+    "projects",
+    "databases",
+    "deployments",
+    "environment",
+    "domains",
+    "schemas",
+    "work",
+    "teams",
+    "audit",
+    "system",
 ]
 TOOLSETS: tuple[Toolset, ...] = get_args(Toolset)
 NAMES: tuple[str, ...] = (*TOOLSETS, "default", "all")

@@ -42,12 +42,12 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
         await active_v1(desk, harbour)
         cases: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
             ("demo-v2", {"CRASH_AFTER": "0", "CRASH_CODE": "7"}, {}, "the application ended"),
-            ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 2}, "status 503"),
-            ("demo-plain", {}, {"health_timeout": 2, "health_path": "/nowhere"}, "status 404"),
+            ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 6}, "status 503"),
+            ("demo-plain", {}, {"health_timeout": 6, "health_path": "/nowhere"}, "status 404"),
             (
                 "demo-plain",
                 {"START_DELAY": "60"},
-                {"health_timeout": 2, "health_path": ""},
+                {"health_timeout": 6, "health_path": ""},
                 "nothing listens",
             ),
         ]
@@ -167,6 +167,64 @@ async def test_a_promote_whose_container_died_changes_nothing(harbour: Harbour) 
         assert harbour.version() == "v1"
         status = await told_truly(desk, harbour)
         assert (status["active"], status["green"]["state"]) == ("blue", "empty")
+
+
+@pytest.mark.timeout(200)
+async def test_a_version_that_does_not_answer_through_the_proxy_gives_the_traffic_back_by_itself(
+    harbour: Harbour,
+) -> None:
+    """Its own health check passes; the port that it was deployed with is another than it listens on."""
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, PORT="8080")
+        await desk.done("deploy_project", harbour.deploy(container_port=9999))
+        first = await refusal(desk, "promote", {"project": harbour.project})
+        assert (first["code"], "did not answer" in first["message"]) == ("CONFLICT", True)
+        status = await told_truly(desk, harbour)
+        assert (status["active"], status["blue"]["state"]) == (None, "deployed")
+        await desk.done("deploy_project", harbour.deploy())
+        await desk.done("promote", {"project": harbour.project})
+        await desk.done("deploy_project", harbour.deploy("demo-v2", container_port=9999))
+        failed = await refusal(desk, "promote", {"project": harbour.project})
+        assert failed["receipt"]["after_failed"] > 0
+        assert harbour.version() == "v1"
+        status = await told_truly(desk, harbour)
+        assert (status["active"], "did not happen" in status["last_switch"]) == ("blue", True)
+
+
+@pytest.mark.timeout(200)
+async def test_a_team_that_promotes_by_itself_has_its_deploys_promoted(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await desk.done("update_team", {"settings": {"deploymentDefaults": {"autoPromote": True}}})
+        await desk.done("create_project", {"name": harbour.project})
+        up = await desk.done("deploy_project", harbour.deploy())
+        assert (up["status"], up["promoted_by"], harbour.version()) == ("success", "ann", "v1")
+
+
+@pytest.mark.timeout(200)
+async def test_an_edge_that_lost_its_directory_or_was_tampered_with_is_put_right_from_the_store(
+    harbour: Harbour,
+) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        await desk.done("promote", {"project": harbour.project})
+        edge, route = desk.house.hosting.edge, f"{harbour.project}.staging"
+        slots = desk.house.hosting.slots
+        found = next(one for one in await edge.routes() if one.name == route)
+        assert found.target is not None
+        await edge.forget(route)
+        assert harbour.ask().status == 404
+        assert (await desk.house.hosting.recovery.run_once()).routes > 0
+        assert harbour.version() == "v2"
+        wrong = slots.edge.target(f"quaymaster-{harbour.project}-staging-blue", 8080, 0)
+        await edge.point(route, "blue", wrong)
+        assert harbour.version() == "v1"
+        status = await desk.done("slot_status", {"project": harbour.project})
+        assert any("proxy sends traffic to blue" in one for one in status["warnings"])
+        await desk.house.hosting.recovery.run_once()
+        assert harbour.version() == "v2"
+        assert (await desk.house.hosting.recovery.run_once()).nothing
 
 
 @pytest.mark.timeout(200)

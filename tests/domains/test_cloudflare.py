@@ -97,7 +97,9 @@ async def test_a_long_wait_is_told_and_not_waited_for(service: CloudflareService
     assert caught.value.details["retry_after"] == 600
 
 
-async def test_a_record_that_was_made_without_an_answer_is_found_and_not_made_twice(service: CloudflareService):
+async def test_a_record_that_was_made_without_an_answer_is_found_and_not_made_twice(
+    service: CloudflareService,
+):
     service.failures = [None, None, "lost"]
     await zones(service, timeout=0.3).point(HOST, ["192.0.2.1"])
     assert [one for one in service.requests if one.startswith("POST")] == ["POST /zones/z0/dns_records"]

@@ -66,7 +66,9 @@ class Pier:
         plan = await self.do(action, **fields)
         return await self.do(action, plan_token=plan.plan_token, **fields)
 
-    async def promoted(self, project: str, environment: EnvironmentName = "production", home: str = HOME) -> None:
+    async def promoted(
+        self, project: str, environment: EnvironmentName = "production", home: str = HOME
+    ) -> None:
         """As after a promote on this home: traffic is on blue."""
 
         async def write(tx: Transaction) -> None:
@@ -235,7 +237,9 @@ async def test_what_is_no_name_of_ones_own_is_refused_before_anything_is_asked(p
     assert pier.service.requests == []
 
 
-async def test_a_name_that_leads_elsewhere_now_loses_its_certificate_and_a_silent_dns_takes_nothing(pier: Pier):
+async def test_a_name_that_leads_elsewhere_now_loses_its_certificate_and_a_silent_dns_takes_nothing(
+    pier: Pier,
+):
     await pier.promoted("app")
     pier.names.records["shop.example.net"] = ["A 192.0.2.1"]
     await pier.do("add_domain", project="app", domain="shop.example.net")

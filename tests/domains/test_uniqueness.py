@@ -27,9 +27,7 @@ async def _race(store: Store) -> int:
 
     async def create(name: str) -> None:
         async def transaction(tx: Transaction) -> None:
-            await tx.projects.add(
-                Project(name=name, uid=name, team_id="red", created_at=NOW, updated_at=NOW)
-            )
+            await tx.projects.add(Project(name=name, uid=name, team_id="red", created_at=NOW, updated_at=NOW))
             await require_own_hosts(tx, name, "base.test")
 
         try:

@@ -174,7 +174,7 @@ async def test_connections_fall_to_nought_once_the_last_request_of_the_old_slot_
         await stage.edge.point(ROUTE, "green", stage.target("green"))
         assert await stage.edge.connections(stage.target("blue")) >= 20  # the websockets stay where they are
     with anyio.fail_after(10):
-        while await stage.edge.connections(stage.target("blue")):  # noqa: ASYNC110 - the kernel tells nobody
+        while await stage.edge.connections(stage.target("blue")):
             await anyio.sleep(0.1)
 
 

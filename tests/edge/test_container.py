@@ -95,12 +95,12 @@ async def test_the_container_is_started_left_alone_and_survives_a_restart_with_i
         target = edge.target(workload.name, 8080, 0)
         with anyio.fail_after(20):
             await edge.point(ROUTE, "blue" if slot == "blue" else "green", target)
-            while get(port, HOST).status != 200:  # noqa: ASYNC110 - it starts in its own time
+            while get(port, HOST).status != 200:
                 await anyio.sleep(0.1)
         assert (await edge.probe(HOST))[0].slot == slot
         assert await edge.connections(target) >= 1
         with anyio.fail_after(10):
-            while await edge.connections(target):  # noqa: ASYNC110 - the kernel tells nobody
+            while await edge.connections(target):
                 await anyio.sleep(0.1)
     await edge.ensure()
     again = await orchestrator.inspect(edge.network)
@@ -109,7 +109,7 @@ async def test_the_container_is_started_left_alone_and_survives_a_restart_with_i
     await orchestrator.stop(edge._caddy.ref)  # type: ignore[attr-defined]
     await edge.ensure()
     with anyio.fail_after(20):
-        while (await edge.probe(HOST))[0].slot != "green":  # noqa: ASYNC110 - so does this
+        while (await edge.probe(HOST))[0].slot != "green":
             await anyio.sleep(0.1)
     assert await edge.check() == ()
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ async def _a_bad_day(server: PostgresServer, home: Path, rng: random.Random, ste
             for worker in workers:
                 worker.close()
 
-        faults: dict[str, Callable[[], object]] = {
+        faults: dict[str, Callable[[], Any]] = {
             "kill PostgreSQL": server.kill,
             "stop PostgreSQL": server.freeze,
             "cut": proxy.cut,

@@ -25,7 +25,9 @@ async def service(tmp_path: Path) -> AsyncIterator[Hooks]:
         yield running
 
 
-async def post(service: Hooks, address: str, allowed: tuple[str, ...] = LOOPBACK, timeout: float = 5.0) -> None:
+async def post(
+    service: Hooks, address: str, allowed: tuple[str, ...] = LOOPBACK, timeout: float = 5.0
+) -> None:
     await HttpsWebhook(allowed, trust=service.trust, timeout=timeout).post(SecretStr(address), {"text": "hi"})
 
 
@@ -75,7 +77,9 @@ async def test_a_name_that_leads_to_one_internal_address_among_public_ones_is_re
         await post(service, "https://hooks.example.org/x", allowed=())
 
 
-@pytest.mark.parametrize("address", ["http://localhost:1/x", "https://u:p@localhost/x", "https://", "ftp://h", "x"])
+@pytest.mark.parametrize(
+    "address", ["http://localhost:1/x", "https://u:p@localhost/x", "https://", "ftp://h", "x"]
+)
 async def test_only_https_without_a_user_is_posted_to(service: Hooks, address: str):
     with pytest.raises(Invalid):
         await post(service, address)

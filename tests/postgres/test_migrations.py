@@ -111,7 +111,7 @@ async def test_the_lock_is_held_under_a_name_that_says_who_holds_it(database_url
 
 async def _asleep(connection: asyncpg.Connection) -> None:
     async with asyncio.timeout(20):
-        while not await connection.fetchval(  # noqa: ASYNC110
+        while not await connection.fetchval(
             "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
         ):
             await asyncio.sleep(0.05)

@@ -224,11 +224,11 @@ async def test_waiting_for_a_connection_is_bounded_counted_and_no_outage(databas
 
         busy = [asyncio.create_task(primary.read(occupy)) for _ in range(2)]
         async with asyncio.timeout(5):
-            while primary.gauges()["pool_total"] < 2:  # noqa: ASYNC110
+            while primary.gauges()["pool_total"] < 2:
                 await asyncio.sleep(0.01)
         late = asyncio.create_task(_read(primary))
         async with asyncio.timeout(5):
-            while not primary.gauges()["pool_waiting"]:  # noqa: ASYNC110
+            while not primary.gauges()["pool_waiting"]:
                 await asyncio.sleep(0.01)
         with pytest.raises(Unavailable, match="all 2 connections"):
             await late

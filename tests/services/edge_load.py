@@ -48,7 +48,7 @@ class Load:
         """Returns when so many more requests were answered."""
         enough = len(self.answers) + count
         async with asyncio.timeout(60):
-            while len(self.answers) < enough:  # noqa: ASYNC110 - a lost client would set no event
+            while len(self.answers) < enough:
                 await asyncio.sleep(0.01)
 
     async def keep_alive(self, host: str, *, idle: float = 0, path: str = "/") -> None:

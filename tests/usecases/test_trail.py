@@ -43,7 +43,7 @@ def row(number: int, **fields: Any) -> AuditRow:
 
 async def eventually(condition: Callable[[], bool], *, seconds: float) -> None:
     with anyio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():
             await anyio.sleep(0.01)
 
 

@@ -89,7 +89,9 @@ class Api:
                 text = await response.content.read(MOST_BYTES)
                 return _judged(response.status, response.headers.get("Retry-After"), text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"Cloudflare cannot be reached ({type(error).__name__})", next=NEXT.capitalize()) from error
+            raise Unavailable(
+                f"Cloudflare cannot be reached ({type(error).__name__})", next=NEXT.capitalize()
+            ) from error
 
 
 def _judged(status: int, retry_after: str | None, text: bytes) -> Json:

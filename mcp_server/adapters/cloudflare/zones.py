@@ -72,7 +72,9 @@ class CloudflareZones:
                 raise _unavailable(refusal) from refusal
         except Unavailable:
             found = await self._records(host)
-            if not any(self._ours(each) and (each["type"], each["content"]) == (kind, content) for each in found):
+            if not any(
+                self._ours(each) and (each["type"], each["content"]) == (kind, content) for each in found
+            ):
                 raise
 
     async def _records(self, host: str) -> list[Json]:

@@ -86,9 +86,8 @@ class Rows(Generic[R]):
         The clock is read outside of the subquery, so after the row is locked.
         """
         self._session.time = None
-        locked = (
-            f"SELECT held.*, clock_timestamp() AS {_HELD_AT} FROM ({self.select}{self.where_key} FOR NO KEY UPDATE) AS held"
-        )
+        record = f"({self.select}{self.where_key} FOR NO KEY UPDATE)"
+        locked = f"SELECT held.*, clock_timestamp() AS {_HELD_AT} FROM {record} AS held"  # noqa: S608  # literals of ours
         row = await self._session.one(locked, key)
         if row is None:
             await self._session.one(

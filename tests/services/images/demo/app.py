@@ -135,7 +135,7 @@ async def main() -> None:
     await asyncio.sleep(float(E("DRAIN", "0")))
     server.close()
     end = time.monotonic() + float(E("GRACE", "10"))
-    while State.busy and time.monotonic() < end:  # noqa: ASYNC110
+    while State.busy and time.monotonic() < end:
         await asyncio.sleep(0.02)
     say(f"bye ({State.busy} cut off)")
 
