@@ -273,9 +273,10 @@ class Recovery:
         """Ports of this home that no slot has any more, because its project is gone, are free again."""
         kept: set[str] = set()
         for pair in await self._pairs():
-            project, busy = await self._project(pair.project), await self._busy(pair)
+            project = await self._project(pair.project)
             if project is None:
                 continue
+            busy = await self._busy(pair)
             for name in BOTH:
                 if busy or pair.slot(name).port is not None:
                     berth = Berth(pair.project, project.uid, pair.environment, name)
