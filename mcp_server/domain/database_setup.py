@@ -99,7 +99,7 @@ def dropped(access: Access) -> str:
 
 def _made_once(catalogue: str, column: str, name: str, statement: str) -> str:
     missing = rf"NOT EXISTS (SELECT FROM {catalogue} WHERE {column} = {_literal(name)}) \gexec"
-    return f"SELECT {_literal(statement)} WHERE {missing}"  # noqa: S608  # every part is quoted here
+    return f"SELECT {_literal(statement)} WHERE {missing}"  # every part is quoted here
 
 
 def _quoted(name: str) -> str:

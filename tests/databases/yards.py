@@ -201,7 +201,9 @@ async def a_yard(
             machine=machine or ThisMachine(),
             workers=workers,
             sealer=AesSealer(setting_and_file(None, home)),
-            site=Site(installation=installation, home=f"home-{mark}", host=host or f"host-{mark}", host_name="box"),
+            site=Site(
+                installation=installation, home=f"home-{mark}", host=host or f"host-{mark}", host_name="box"
+            ),
             options=Options(**{**wanted, **options}),
             step=step,
         ),

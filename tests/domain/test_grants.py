@@ -46,6 +46,7 @@ LEAST: dict[Role, set[str]] = {
         "stop_database",
         "database_logs",
         "backup_database",
+        "apply_database_template",
         "branch_database",
         "drop_branch",
         "plan_migration",
