@@ -432,6 +432,7 @@ class Backups:
                 await self._dumps.run_sql(place, closed(access))
                 self._parts.step("restore.closed")
                 await self._dumps.run_sql(place, swapped(access, backup.id))
+                self._parts.step("restore.renamed")
         finally:
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
                 await self._dumps.run_sql(place, put_right(access, backup.id))
@@ -486,6 +487,9 @@ class Backups:
         """Its process is gone: a scratch database may stand there, or a database be closed for a swap."""
         databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
         for database in databases:
+            if database.path is not None and database.home == self._parts.site.home:
+                file = await self.sqlite_file(database)
+                await self._parts.files.remove(file.root, f"{file.path}.{backup.id}.new")
             ready = database.stage == "ready" and database.wanted == "running"
             if database.place is None or database.access is None or not ready:
                 continue

@@ -1,0 +1,160 @@
+"""A real server is killed at named steps of backups, restores, branches and promotions; the next start puts
+everything right, and nothing that was there is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.wire import call, send
+from tests.databases.test_faults import KILLED, Berth, ask, berth
+from tests.databases.yards import run_on
+from tests.services.processes import ServerProcess
+
+__all__ = ["berth"]
+
+ROWS = 50
+WHOLE = pytest.mark.soak
+VALUES = ", ".join(f"({number}, 'p{number}')" for number in range(1, ROWS + 1))
+
+
+def prepare(server: ServerProcess, berth: Berth, engine: str) -> None:
+    ask(server, "create_project", name=berth.shop)
+    assert ask(server, "create_database", project=berth.shop, engine=engine)["state"] == "running"
+    for sql in ("CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)", f"INSERT INTO pets VALUES {VALUES}"):
+        done = ask(server, "query_database", project=berth.shop, sql=sql, write=True)
+        assert done.get("status") == "done", done
+
+
+def dies(berth: Berth, fault: str, tool: str, /, **arguments: Any) -> None:
+    """The call, planned where it must be, reaches the step, and the server is killed there."""
+    with berth.server(fault) as server:
+        found = ask(server, tool, **arguments) if tool in PLANNED else {}
+        if tool in PLANNED:
+            assert found.get("status") == "planned", found
+            arguments["plan_token"] = found["plan_token"]
+        send(server, call(9, tool, **arguments))
+        assert server.wait_ended(60) == KILLED
+
+
+PLANNED = {"restore_database", "promote_database_to_postgres"}
+
+
+def count(server: ServerProcess, berth: Berth) -> Any:
+    found = ask(server, "query_database", project=berth.shop, sql="SELECT count(*) FROM pets")
+    return found["rows"][0][0] if "rows" in found else found
+
+
+def states(server: ServerProcess) -> list[tuple[str, str]]:
+    return [(one["reason"], one["state"]) for one in ask(server, "list_backups")["items"]]
+
+
+def strangers(server: ServerProcess, berth: Berth) -> Any:
+    """Scratch databases, branches and their roles on the server."""
+    url = ask(server, "get_database", project=berth.shop, reveal=True)["url"]
+    rows = asyncio.run(
+        run_on(
+            url,
+            "SELECT datname FROM pg_database WHERE datname ~ '^(qm|br)_'"
+            " UNION ALL SELECT rolname FROM pg_roles WHERE rolname ~ '^b[uv]_'",
+        )
+    )
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("engine_kind", "step"),
+    [
+        ("sqlite", "backups.noted"),
+        ("sqlite", "backups.file.written"),
+        ("sqlite", "backups.proved"),
+        pytest.param("postgres", "backups.written", marks=WHOLE),
+        ("postgres", "backups.restored"),
+        pytest.param("postgres", "backups.proved", marks=WHOLE),
+    ],
+)
+def test_a_backup_that_dies_is_failed_and_leaves_no_file(berth: Berth, engine_kind: str, step: str) -> None:
+    with berth.server() as server:
+        prepare(server, berth, engine_kind)
+    dies(berth, step, "backup_database", project=berth.shop)
+    with berth.server() as server:
+        berth.settled(server, lambda: states(server) == [("asked", "failed")], "the backup to be failed")
+        if engine_kind == "postgres":
+            berth.settled(server, lambda: strangers(server, berth) == [], "scratch databases to go")
+        berth.settled(server, lambda: not list(berth.home.glob("backups/*")), "its file to go")
+        assert ask(server, "backup_database", project=berth.shop)["state"] == "verified"
+        assert count(server, berth) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("engine_kind", "step", "rows"),
+    [
+        ("sqlite", "restore.backed_up", 2),
+        ("sqlite", "restore.proved", 2),
+        pytest.param("postgres", "restore.proved", 2, marks=WHOLE),
+        ("postgres", "restore.closed", 2),
+        ("postgres", "restore.renamed", ROWS),
+    ],
+)
+def test_a_restore_that_dies_leaves_the_old_or_the_new_contents_whole(
+    berth: Berth, engine_kind: str, step: str, rows: int
+) -> None:
+    with berth.server() as server:
+        prepare(server, berth, engine_kind)
+        backup = ask(server, "backup_database", project=berth.shop)["id"]
+        ask(server, "query_database", project=berth.shop, sql="DELETE FROM pets WHERE id > 2", write=True)
+    dies(berth, step, "restore_database", backup_id=backup)
+    with berth.server() as server:
+        berth.settled(server, lambda: count(server, berth) == rows, "the database to answer")
+        assert ("restore", "verified") in states(server)
+        if engine_kind == "postgres":
+            berth.settled(server, lambda: strangers(server, berth) == [], "scratch databases to go")
+        else:
+            folder = Path(ask(server, "get_database", project=berth.shop)["address"]).parent
+            berth.settled(server, lambda: not list(folder.glob("*.new")), "the unpacked file to go")
+
+
+@pytest.mark.parametrize("step", [pytest.param("branch.roles", marks=WHOLE), "branch.copied"])
+def test_a_branch_that_dies_leaves_nothing(berth: Berth, step: str) -> None:
+    with berth.server() as server:
+        prepare(server, berth, "postgres")
+    dies(berth, step, "branch_database", project=berth.shop, name="try")
+    with berth.server() as server:
+        berth.settled(
+            server,
+            lambda: ask(server, "list_branches", project=berth.shop)["items"] == [],
+            "the branch to go",
+        )
+        assert strangers(server, berth) == []
+        assert ask(server, "branch_database", project=berth.shop, name="try")["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("promote.backed_up", marks=WHOLE),
+        pytest.param("promote.reserved", marks=WHOLE),
+        "promote.loaded",
+        "promote.switched",
+    ],
+)
+def test_a_promotion_that_dies_ends_on_one_side_with_every_row(berth: Berth, step: str) -> None:
+    with berth.server() as server:
+        prepare(server, berth, "sqlite")
+        path = ask(server, "get_database", project=berth.shop)["address"]
+    dies(berth, step, "promote_database_to_postgres", project=berth.shop)
+    with berth.server() as server:
+        if step == "promote.switched":
+            assert ask(server, "get_database", project=berth.shop)["engine"] == "postgres"
+            assert count(server, berth) == ROWS
+            return
+        berth.settled(server, lambda: berth.things() == [], "what was half made to go")
+        assert ask(server, "get_database", project=berth.shop)["engine"] == "sqlite"
+        assert count(server, berth) == ROWS
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("INSERT INTO pets VALUES (1000, 'free to write')")
