@@ -26,7 +26,7 @@ VALUES = ", ".join(f"({number}, 'p{number}')" for number in range(1, ROWS + 1))
 def prepare(server: ServerProcess, berth: Berth, engine: str) -> None:
     ask(server, "create_project", name=berth.shop)
     assert ask(server, "create_database", project=berth.shop, engine=engine)["state"] == "running"
-    for sql in ("CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)", f"INSERT INTO pets VALUES {VALUES}"):
+    for sql in ("CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)", f"INSERT INTO pets VALUES {VALUES}"):  # noqa: S608
         done = ask(server, "query_database", project=berth.shop, sql=sql, write=True)
         assert done.get("status") == "done", done
 
