@@ -27,7 +27,7 @@ async def test_faults_at_random_moments_lose_nothing(
     rough: PostgresServer, home: Path, rng: random.Random, rounds: Callable[[int, int], int]
 ) -> None:
     """Two servers; in each round one or both are killed, or PostgreSQL is killed, stopped or cut off, or all of it."""
-    for turn in range(rounds(1, 40)):
+    for turn in range(rounds(1, 25)):
         if turn:
             rough.start()
             await emptied(rough.url)
