@@ -125,7 +125,8 @@ def _locks(before: Record | None, ours: Record | None, theirs: Record | None) ->
     stronger = ours.mode == "editing" and not (isinstance(before, Lock) and before.mode == "editing")
     if stronger and theirs.mode != "editing":
         return Leave(lost=True)
-    return Write(theirs.change(expires_at=max(ours.expires_at, theirs.expires_at)))
+    longer = ours if ours.expires_at >= theirs.expires_at else theirs
+    return Write(theirs.change(expires_at=longer.expires_at, lease_seconds=longer.lease_seconds))
 
 
 def overlapped(ours: Lock, theirs: Lock) -> bool:

@@ -141,12 +141,8 @@ def test_health_says_the_parts_without_a_key_and_without_reasons(server, home, p
     assert answer.status_code == 200
     body = answer.json()
     assert (body["status"], body["mode"]) == ("healthy", "embedded")
-    assert body["parts"] == {
-        "registry": "healthy",
-        "postgresql": "off",
-        "cache": "healthy",
-        "trail": "healthy",
-    }
+    stores = {"registry": "healthy", "postgresql": "off", "cache": "healthy", "trail": "healthy"}
+    assert stores.items() <= body["parts"].items()
     assert str(home) not in answer.text
 
 

@@ -142,4 +142,4 @@ def test_a_wrong_key_stops_the_start_with_a_sentence(tmp_path):
 def test_unknown_toolsets_stop_the_start_with_their_names(tmp_path):
     ended = run_quaymaster("stdio", "--toolsets", "wrk", home=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert "projects, work, teams, audit, system, default, all" in ended.stderr
+    assert "work, teams, audit, system, default, all" in ended.stderr

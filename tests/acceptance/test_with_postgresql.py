@@ -47,7 +47,8 @@ async def test_two_homes_share_one_postgresql(tmp_path, database_url):
 
 
 async def test_embedded_data_is_not_forgotten_but_brought_over_on_request(tmp_path, database_url):
-    settings = store(database_url)
+    # Without an edge: its directory stays with the installation that claimed it, and an import makes a new one.
+    settings = store(database_url) | {"QUAYMASTER_EDGE": "off"}
     async with over_stdio(tmp_path) as client:
         await done(client, "create_project", name="shop")
         task = await done(client, "create_task", project="shop", title="Basket")

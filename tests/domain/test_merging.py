@@ -70,7 +70,7 @@ def test_what_only_postgresql_changed_is_left(noun: str) -> None:
     assert decision == Leave() or same(written(decision), theirs) or noun in OURS_WINS
 
 
-OURS_WINS = {"slots", "databases", "database_servers", "deployments", "environments"}
+OURS_WINS = {"slots", "branches", "backups", "databases", "database_servers", "deployments", "environments"}
 
 
 def test_a_later_use_is_no_change() -> None:
