@@ -21,9 +21,11 @@ async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]
     Returns how many of each noun. All of them in one transaction. Raises Conflict when PostgreSQL has a team
     already, and Outage. An import that was cut off after that transaction is finished by the next one.
     """
-    await primary.prepare()
-    line_id = f"import-{(await mirror.refresh()).home}"
-    done = await primary.applied(line_id) is not None
+    identity = await primary.prepare()
+    before = await mirror.refresh()
+    line_id = f"import-{before.home}"
+    adopted = before.position is not None and before.position.installation == identity.installation
+    done = not adopted and await primary.applied(line_id) is not None
     if not done and await primary.read(_has_teams):
         raise Conflict(
             "PostgreSQL holds teams already; an import goes into an empty one only",
