@@ -305,7 +305,8 @@ async def test_a_transaction_that_runs_for_long_loses_no_line(primary: PostgresP
     logged, may_end = asyncio.Event(), asyncio.Event()
 
     async def slow(tx: Any) -> None:
-        await tx.projects.add(project("slow"))
+        # A team: new projects go one after the other, for their host names.
+        await tx.teams.add(team("slow"))
         logged.set()
         await may_end.wait()
 
