@@ -386,7 +386,8 @@ def test_an_installed_package_keeps_its_state_in_the_users_data_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mcp_server.config.__file__", str(tmp_path / "site-packages" / "mcp_server" / "config.py")
+        "mcp_server.config.loading.__file__",
+        str(tmp_path / "site-packages" / "mcp_server" / "config" / "loading.py"),
     )
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert default_home().name == "quaymaster"
