@@ -471,7 +471,7 @@ def main(port: int, key: str) -> None:
         def __init__(self, inner: ASGIApp, **named: Any) -> None:
             super().__init__(with_key(inner, key), **named)
 
-    app.make_server = lambda house: add_fixtures(real_server(house))
+    app.serving.make_server = lambda house: add_fixtures(real_server(house))  # type: ignore[attr-defined]
     serving.WebServer = WithKey  # type: ignore[misc, assignment]
     settings = config.load(os.environ, Path.cwd())
 

@@ -1,0 +1,170 @@
+"""What the command line does beside serving: migrations, the proxy's configuration, secrets, the registry."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mcp_server.adapters.registry.mirror import RegistryMirror
+from mcp_server.app.house import House, open_app
+from mcp_server.app.stores import primary_of
+from mcp_server.app.workplace import workplace
+from mcp_server.config import Settings
+from mcp_server.domain.errors import Invalid, Unavailable
+from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.records import Record
+from mcp_server.ports.mirror import Claim, Outage
+from mcp_server.services.resealing import Resealing
+
+if TYPE_CHECKING:
+    from mcp_server.adapters.postgres.migrations import Status as MigrationStatus
+    from mcp_server.adapters.registry.maintenance import Report
+
+
+async def migrations(settings: Settings, *, up: bool) -> list[tuple[str, str]]:
+    """Every migration by name with its state, in order; with `up` the pending ones are applied first.
+
+    States: applied, pending, and what is wrong: changed, missing, unknown.
+    """
+    primary = primary_of(settings)
+    try:
+        if up:
+            await primary.migrations.up()
+        return _migration_states(await primary.migrations.status())
+    except Outage as outage:
+        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+    finally:
+        await primary.close()
+
+
+def _migration_states(status: MigrationStatus) -> list[tuple[str, str]]:
+    wrong = dict.fromkeys(status.changed, "changed") | dict.fromkeys(status.missing, "missing")
+    rows = []
+    for each in status.applied:
+        name = each.name or f"{each.version:04d}"
+        rows.append((name, "unknown" if each.version in status.newer else wrong.get(name, "applied")))
+    return [*rows, *((each.name, "pending") for each in status.pending)]
+
+
+async def edge_config(settings: Settings) -> str:
+    """The configuration that the proxy is to run. Raises Invalid where Quaymaster writes none."""
+    from mcp_server.adapters.edge.caddy.edge import CaddyEdge
+
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        async with workplace(settings, mirror) as place:
+            if isinstance(place.edge, CaddyEdge):
+                return place.edge.configuration()
+    finally:
+        mirror.close()
+    if settings.edge == "nginx":
+        return f"include {settings.home / 'edge' / 'nginx.conf'};\n"
+    raise Invalid("there is no proxy to configure", next="Set QUAYMASTER_EDGE to caddy or nginx.")
+
+
+async def edge_check(settings: Settings) -> Sequence[str]:
+    """What is wrong with the proxy and its state, a sentence each."""
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        async with workplace(settings, mirror) as place:
+            return await place.edge.check()
+    finally:
+        mirror.close()
+
+
+def secrets_rotate(settings: Settings) -> str | None:
+    """A new key in the home's file; or, where a setting holds the key, the new one to set, the present one kept."""
+    from mcp_server.adapters.sealing import keys
+
+    present = settings.encryption_key()
+    if present is None:
+        keys.rotate(settings.home)
+        return None
+    keys.keep(settings.home, present)
+    return secrets.token_hex(32)
+
+
+async def secrets_reseal(settings: Settings) -> tuple[int, Sequence[str]]:
+    """How many records were sealed with the newest key, and what was left, in sentences."""
+    async with open_app(settings) as house:
+        done = await _resealing(house).run()
+        return done.sealed, done.left
+
+
+async def secrets_reset(settings: Settings) -> Sequence[str]:
+    """A new key in the home's file; the records that no key opens any more."""
+    from mcp_server.adapters.sealing import keys
+
+    if settings.encryption_key() is None:
+        keys.begin_anew(settings.home)
+    async with open_app(settings) as house:
+        return await _resealing(house).unreadable()
+
+
+def _resealing(house: House) -> Resealing:
+    return Resealing(house.store, house.databases.parts.sealer, house.hosting.site.home)
+
+
+def registry_report(settings: Settings) -> Report:
+    from mcp_server.adapters.registry import maintenance
+
+    return maintenance.verify(settings.home)
+
+
+async def registry_set_aside(settings: Settings) -> Sequence[str]:
+    from mcp_server.adapters.registry import maintenance
+
+    return await maintenance.set_aside(settings.home)
+
+
+async def registry_compact(settings: Settings) -> None:
+    from mcp_server.adapters.registry import maintenance
+
+    await maintenance.compact(settings.home)
+
+
+def registry_export(settings: Settings) -> dict[str, Any]:
+    from mcp_server.adapters.registry import maintenance
+
+    return maintenance.export(settings.home)
+
+
+async def registry_import(settings: Settings) -> dict[str, int]:
+    """Bring the records of this home into the empty PostgreSQL; how many of each noun."""
+    from mcp_server.adapters.failover.importing import bring_over
+
+    primary = primary_of(settings)
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        return await bring_over(primary, mirror, _records_of(registry_export(settings)))
+    except Outage as outage:
+        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+    finally:
+        mirror.close()
+        await primary.close()
+
+
+async def registry_claim(settings: Settings, *, force: bool) -> Claim:
+    """Which homes share PostgreSQL, and which one may grant alone; this home asks to be admitted.
+
+    `force`: a person says that the home which may grant alone is gone.
+    """
+    from mcp_server.adapters.failover.membership import Membership
+
+    primary = primary_of(settings)
+    mirror = await RegistryMirror.open(settings.home)
+    try:
+        await primary.prepare()
+        home = (await mirror.refresh()).home
+        return await (Membership(primary, mirror, home).force() if force else primary.claim(home))
+    except Outage as outage:
+        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+    finally:
+        mirror.close()
+        await primary.close()
+
+
+def _records_of(exported: dict[str, Any]) -> list[Record]:
+    """The records of an export, parents before children."""
+    return [kind.model_validate(each) for kind in RECORDS for each in exported["records"].get(kind.noun, ())]

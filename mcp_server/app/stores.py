@@ -1,0 +1,72 @@
+"""The store as the settings name it: the registry itself, or PostgreSQL with the registry under it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from mcp_server.adapters.registry.keyring import RegistryKeyRing
+from mcp_server.adapters.registry.mirror import RegistryMirror
+from mcp_server.adapters.registry.store import RegistryStore
+from mcp_server.config import Settings
+from mcp_server.domain.errors import Invalid
+from mcp_server.ports.store import Store
+
+if TYPE_CHECKING:
+    from mcp_server.adapters.failover.store import FailoverStore
+    from mcp_server.adapters.postgres.primary import PostgresPrimary
+
+CLOSE_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def store_over(
+    mirror: RegistryMirror, settings: Settings
+) -> AsyncIterator[tuple[Store, RegistryKeyRing]]:
+    """The registry itself, or PostgreSQL with the registry under it."""
+    try:
+        if settings.database_url is None:
+            yield RegistryStore(mirror), RegistryKeyRing(settings.home)
+        else:
+            async with _failover(mirror, settings) as store:
+                yield store, RegistryKeyRing(settings.home, store.find_key)
+    finally:
+        mirror.close()
+
+
+@asynccontextmanager
+async def _failover(mirror: RegistryMirror, settings: Settings) -> AsyncIterator[FailoverStore]:
+    from mcp_server.adapters.failover.store import FailoverStore
+
+    store = FailoverStore(primary_of(settings), mirror)
+    try:
+        await store.open()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(store.run_background)
+            yield store
+            beside.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
+            await store.close()
+
+
+def primary_of(settings: Settings) -> PostgresPrimary:
+    """PostgreSQL as the settings name it; nothing is connected yet. Raises Invalid where they name none."""
+    from mcp_server.adapters.postgres.connections import ConnectionSettings
+    from mcp_server.adapters.postgres.primary import PostgresPrimary
+
+    if settings.database_url is None:
+        raise Invalid(
+            "no PostgreSQL is configured", next="Set QUAYMASTER_DATABASE_URL or QUAYMASTER_DB_HOST."
+        )
+    return PostgresPrimary(
+        ConnectionSettings(
+            settings.database_url.get_secret_value(),
+            pool_max=settings.db_pool_max,
+            pool_idle=settings.db_pool_idle,
+            connect_timeout=settings.db_connect_timeout,
+        )
+    )

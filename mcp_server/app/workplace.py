@@ -1,0 +1,106 @@
+"""What a process works with on this machine: the engine, the proxy, its fellow workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
+from mcp_server.adapters.host.machine import ThisMachine
+from mcp_server.adapters.host.workers import HomeWorkers
+from mcp_server.adapters.registry.mirror import RegistryMirror
+from mcp_server.config import Settings
+from mcp_server.domain.databases import Site
+from mcp_server.ports.edge import Edge
+
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What this process works with on this machine."""
+
+    site: Site
+    machine: ThisMachine
+    workers: HomeWorkers
+    engine: DockerOrchestrator
+    edge: Edge
+
+
+@asynccontextmanager
+async def workplace(settings: Settings, mirror: RegistryMirror) -> AsyncIterator[Workplace]:
+    """The engine is connected to at the first question. Embedded, the home is an installation of its own."""
+    facts = await mirror.refresh()
+    machine = ThisMachine()
+    site = Site(
+        installation=facts.position.installation if facts.position else facts.home,
+        home=facts.home,
+        host=machine.id,
+        host_name=machine.name,
+    )
+    engine = DockerOrchestrator(settings.docker_host)
+    workers = HomeWorkers.open(settings.home)
+    try:
+        edge = await anyio.to_thread.run_sync(edge_of, settings, site, engine)
+        yield Workplace(site, machine, workers, engine, edge)
+    finally:
+        workers.close()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
+            await engine.close()
+
+
+def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
+    """The proxy as the settings name it; nothing is started. Raises Conflict for another installation's
+    directory."""
+    from mcp_server.adapters.edge.off import NoEdge
+
+    if settings.edge == "off":
+        return NoEdge()
+    from mcp_server.adapters.edge.probes import Door
+    from mcp_server.adapters.edge.switch import SwitchDirectory
+
+    directory = SwitchDirectory(settings.home / "edge", site.installation)
+    token = directory.token()
+    ports = (settings.edge_http_port, settings.edge_https_port)
+    door = Door("127.0.0.1", *ports, settings.edge_tls, token)
+    if settings.edge == "nginx":
+        from mcp_server.adapters.edge.nginx.config import NginxSettings
+        from mcp_server.adapters.edge.nginx.edge import NginxEdge
+        from mcp_server.adapters.edge.nginx.host import HostNginx
+
+        wanted = NginxSettings(
+            installation=site.installation, token=token, http_port=ports[0], https_port=ports[1]
+        )
+        return NginxEdge(directory, wanted, door, HostNginx())
+    from mcp_server.adapters.edge.caddy.config import CaddySettings
+    from mcp_server.adapters.edge.caddy.container import ADMIN, INSIDE, STORAGE, ContainerCaddy
+    from mcp_server.adapters.edge.caddy.edge import CaddyEdge
+    from mcp_server.adapters.edge.caddy.host import HostCaddy
+
+    if settings.edge_mode == "host":
+        own = CaddySettings(
+            installation=site.installation,
+            token=token,
+            switch=str(directory.root / "switch"),
+            http_port=ports[0],
+            https_port=ports[1],
+            public_https_port=ports[1],
+            tls=settings.edge_tls,
+        )
+        return CaddyEdge(directory, own, door, HostCaddy())
+    managed = CaddySettings(
+        installation=site.installation,
+        token=token,
+        switch=f"{INSIDE}/switch",
+        storage=STORAGE,
+        admin=ADMIN,
+        public_https_port=ports[1],
+        tls=settings.edge_tls,
+    )
+    public = settings.base_domain != "localhost"
+    image = settings.edge_image or "caddy:2"
+    caddy = ContainerCaddy(engine, site.owner(), image, directory.root, ports, public=public)
+    return CaddyEdge(directory, managed, door, caddy)
