@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,18 @@ from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.domain.workloads import Owner
 from tests.services.edge import Reply, get
 from tests.services.engine import DockerEngine
-from tests.services.ports import ReservedPort
+from tests.services.ports import ReservedBlock, ReservedPort
 from tests.tools.desk import Desk, opened
+
+ENVIRONMENTS = ("production", "staging", "preview")
+PORTS = 10
 
 
 @dataclass
 class Harbour:
-    """`settings` are those of every server of this home; `project` is a name that no other test uses."""
+    """`settings` are those of every server of this home; `project` is a name, and `ports` are ports of slots by
+    environment, that no other test uses.
+    """
 
     folder: Path
     owner: Owner
@@ -29,12 +34,13 @@ class Harbour:
     port: int
     settings: dict[str, str]
     image: Callable[[str], str]
+    ports: dict[str, range]
     project: str = field(default_factory=lambda: f"t{secrets.token_hex(5)}")
 
     @asynccontextmanager
     async def server(self, **settings: str) -> AsyncIterator[Desk]:
         """A server of this home in this process."""
-        async with opened(self.folder, self.engine.address, **self.settings, **settings) as desk:
+        async with opened(self.folder, self.engine.address, **{**self.settings, **settings}) as desk:
             yield desk
 
     @property
@@ -81,14 +87,15 @@ async def harbour(
     mirror = await RegistryMirror.open(tmp_path / "home", home=owner.installation)
     mirror.close()
     own = owner.change(home=owner.installation)
-    with reserved() as port:
+    with reserved() as port, own_ports() as ports:
         settings = {
+            **{f"ports_{name}": f"{those[0]}-{those[-1]}" for name, those in ports.items()},
             "edge_image": image("caddy"),
             "edge_http_port": str(port),
             "warm_pool": "0",
             "drain_seconds": "5",
         }
-        yield Harbour(tmp_path, own, engine, port, settings, image)
+        yield Harbour(tmp_path, own, engine, port, settings, image, ports)
 
 
 @pytest.fixture
@@ -96,18 +103,22 @@ def name() -> str:
     return f"t{secrets.token_hex(5)}"
 
 
-def reserved() -> Any:
-    return _Reserved()
+@contextmanager
+def reserved() -> Iterator[int]:
+    claim = ReservedPort()
+    try:
+        yield claim.number
+    finally:
+        claim.release()
 
 
-class _Reserved:
-    def __enter__(self) -> int:
-        self._port = ReservedPort()
-        return self._port.number
-
-    def __exit__(self, *_: object) -> None:
-        self._port.release()
-
-
-def each(values: Iterator[Any]) -> list[Any]:
-    return list(values)
+@contextmanager
+def own_ports() -> Iterator[dict[str, range]]:
+    """By environment. Tests that run beside this one publish theirs elsewhere."""
+    claim = ReservedBlock(len(ENVIRONMENTS) * PORTS)
+    try:
+        yield {
+            name: claim.ports[place * PORTS : (place + 1) * PORTS] for place, name in enumerate(ENVIRONMENTS)
+        }
+    finally:
+        claim.release()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from tests.deployments.conftest import Harbour
 from tests.deployments.truth import told_truly
 
@@ -29,21 +31,21 @@ async def test_a_foreign_container_of_a_slots_name_is_left_alone_and_the_deploy_
 
 
 async def test_a_port_that_somebody_else_listens_on_is_passed_over(harbour: Harbour) -> None:
-    import socket
-
-    async with harbour.server(ports_staging="4990-4992") as desk:
-        await desk.done("create_project", {"name": harbour.project})
-        taken = socket.socket()
+    first = harbour.ports["staging"][0]
+    with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 4990))
+        taken.bind(("127.0.0.1", first))
         taken.listen()
-        try:
+        async with harbour.server(ports_staging=f"{first}-{first + 1}") as desk:
+            await desk.done("create_project", {"name": harbour.project})
             up = await desk.done("deploy_project", harbour.deploy())
             assert up["status"] == "success"
             status = await desk.done("slot_status", {"project": harbour.project})
-            assert status["blue"]["port"] in (4991, 4992)
-        finally:
-            taken.close()
+            assert status["blue"]["port"] == first + 1
+            await desk.done("promote", {"project": harbour.project})
+            refused = await desk.done("deploy_project", harbour.deploy())
+            assert (refused["status"], "no port from" in refused["error"]) == ("failed", True)
+            await told_truly(desk, harbour)
 
 
 async def test_a_restart_between_any_two_calls_changes_nothing(harbour: Harbour) -> None:
