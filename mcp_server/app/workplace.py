@@ -62,7 +62,7 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
     from mcp_server.adapters.edge.probes import Door
     from mcp_server.adapters.edge.switch import SwitchDirectory
 
-    directory = SwitchDirectory(settings.home / "edge", site.installation)
+    directory = SwitchDirectory(settings.home / "edge", site.installation, home=site.home)
     token = directory.token()
     ports = (settings.edge_http_port, settings.edge_https_port)
     door = Door("127.0.0.1", *ports, settings.edge_tls, token)

@@ -156,6 +156,13 @@ class Primary(Protocol):
         `force`: a person decides that the present holder is gone."""
         ...
 
+    async def continue_as(self, installation_id: str, home: str) -> None:
+        """Call this PostgreSQL what the home's installation is called: what the home made carries that name.
+
+        Raises Conflict where another home works with it already, and Outage.
+        """
+        ...
+
     async def raise_epoch(self, at_least: int) -> int:
         """Make the installation's epoch `at_least` this and return it; it never falls."""
         ...

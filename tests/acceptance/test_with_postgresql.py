@@ -47,8 +47,7 @@ async def test_two_homes_share_one_postgresql(tmp_path, database_url):
 
 
 async def test_embedded_data_is_not_forgotten_but_brought_over_on_request(tmp_path, database_url):
-    # Without an edge: its directory stays with the installation that claimed it, and an import makes a new one.
-    settings = store(database_url) | {"QUAYMASTER_EDGE": "off"}
+    settings = store(database_url)
     async with over_stdio(tmp_path) as client:
         await done(client, "create_project", name="shop")
         task = await done(client, "create_task", project="shop", title="Basket")
@@ -59,7 +58,9 @@ async def test_embedded_data_is_not_forgotten_but_brought_over_on_request(tmp_pa
     assert "quaymaster registry import" in stopped.stderr
     brought = run_quaymaster("registry", "import", home=tmp_path, settings=settings)
     assert brought.returncode == 0, brought.stderr
+    name = (tmp_path / "edge" / "installation").read_text()
     async with over_stdio(tmp_path, QUAYMASTER_API_KEY=key, **settings) as client:
+        assert (tmp_path / "edge" / "installation").read_text() == name
         assert (await done(client, "get_task", task_id=task["id"]))["title"] == "Basket"
         assert (await done(client, "infrastructure_status"))["mode"] == "primary"
         error = await refused(client, "lock_files", project="shop", paths=["a"], agent="ann")

@@ -180,6 +180,18 @@ def test_another_installation_reads_nothing_into_it_and_changes_nothing(director
     assert read(directory) == (BEFORE,)
 
 
+def test_a_directory_from_when_the_home_was_an_installation_of_its_own_is_ours(
+    directory: SwitchDirectory,
+) -> None:
+    directory.rebuild([BEFORE])
+    SwitchDirectory(directory.root, "shared", home="one").point(APP, "green", GREEN)
+    assert read(directory) == (AFTER,)
+    with pytest.raises(Conflict, match="another installation"):
+        directory.claim()
+    with pytest.raises(Conflict, match="another installation"):
+        SwitchDirectory(directory.root, "three", home="two").claim()
+
+
 def test_two_processes_change_one_route_one_after_the_other(directory: SwitchDirectory) -> None:
     directory.rebuild([BEFORE])
     again = SwitchDirectory(directory.root, "one")

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from mcp_server.adapters.failover.importing import bring_over
@@ -121,6 +122,54 @@ async def test_an_empty_postgresql_gets_nothing_but_what_a_person_imports(
     both = await sides(rough.url, home)
     assert both.primary == both.registry
     assert {"audit-pending", "audit-after", "read"} <= set(both.audit)
+
+
+async def test_what_was_imported_goes_by_the_name_that_it_had(rough: PostgresServer, home: Path) -> None:
+    """Containers, DNS records and the edge carry that name."""
+    embedded = await RegistryStore.open(home)
+    await furnish(embedded)
+    embedded.close()
+    await imported(rough.url, home)
+    async with running(rough.url, home) as store:
+        facts = await store._mirror.refresh()
+        assert facts.position is not None
+        assert facts.position.installation == facts.home
+        await emptied(rough.url)
+        rough.cut_connections()
+        await write(store, "pending")
+        await stays_degraded(store, "answers as installation")
+    await imported(rough.url, home)
+    async with running(rough.url, home) as store:
+        position = (await store._mirror.refresh()).position
+        assert position is not None
+        assert position.installation == facts.home
+        assert await ids(store) == {"pending"}
+
+
+async def test_nothing_is_imported_into_a_postgresql_that_another_home_works_with(
+    rough: PostgresServer, home: Path
+) -> None:
+    embedded = await RegistryStore.open(home)
+    await furnish(embedded)
+    embedded.close()
+    async with running(rough.url, home.with_name("other")) as other:
+        name = (await other._mirror.refresh()).position
+        await until(lambda: registered(rough.url), what="the other home to be registered")
+    with pytest.raises(Conflict, match="already"):
+        await imported(rough.url, home)
+    async with running(rough.url, home.with_name("other")) as other:
+        again = (await other._mirror.refresh()).position
+        assert name is not None
+        assert again is not None
+        assert again.installation == name.installation
+
+
+async def registered(url: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM homes"))
+    finally:
+        await connection.close()
 
 
 async def test_a_server_that_runs_during_the_import_takes_it_up_by_itself(

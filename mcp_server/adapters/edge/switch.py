@@ -54,9 +54,11 @@ _UNFINISHED = ".new-"
 class SwitchDirectory:
     """Synchronous: a method blocks on the disk or, for at most LOCK_TIMEOUT seconds, on another process."""
 
-    def __init__(self, root: Path, installation: str) -> None:
+    def __init__(self, root: Path, installation: str, *, home: str | None = None) -> None:
+        """`home`: what the installation was called while the home was one of its own; such a directory is ours."""
         self._root = root
         self._installation = installation
+        self._home = home
         self._switch = root / "switch"
         self._hosts = self._switch / "hosts"
         self._routes = self._switch / "routes"
@@ -300,6 +302,9 @@ class SwitchDirectory:
         try:
             owner = path.read_text().strip()
         except FileNotFoundError:
+            _write(path, self._installation, 0o644)
+            owner = self._installation
+        if owner == self._home != self._installation:
             _write(path, self._installation, 0o644)
             owner = self._installation
         if owner != self._installation:

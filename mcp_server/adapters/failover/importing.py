@@ -24,7 +24,11 @@ async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]
     identity = await primary.prepare()
     before = await mirror.refresh()
     line_id = f"import-{before.home}"
-    adopted = before.position is not None and before.position.installation == identity.installation
+    adopted = (
+        before.position is not None
+        and before.position.installation == identity.installation
+        and await primary.has(before.position)
+    )
     done = not adopted and await primary.applied(line_id) is not None
     if not done and await primary.read(_has_teams):
         raise Conflict(
@@ -39,6 +43,7 @@ async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]
                 repository = cast("Repository[Record]", tx.repository(record.noun))
                 await repository.add(record.change(rev=0))
 
+        await primary.continue_as(facts.position.installation if facts.position else facts.home, facts.home)
         epoch = facts.epoch + 1
         intent = Intent("registry_import", "quaymaster")
         if not done:

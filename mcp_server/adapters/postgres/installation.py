@@ -16,6 +16,7 @@ import uuid
 import asyncpg
 
 from mcp_server.adapters.postgres.connections import Connection, atomic
+from mcp_server.domain.errors import Conflict
 from mcp_server.ports.mirror import Claim, Identity
 
 
@@ -69,6 +70,21 @@ async def recognise(connection: Connection) -> None:
                 observed,
                 f"{observed}/{uuid.uuid4().hex[:8]}",
             )
+
+
+async def rename(connection: Connection, installation: str, home: str) -> None:
+    """Raises Conflict where a home other than `home` knows it by its present name."""
+    async with atomic(connection):
+        present = await connection.fetchval("SELECT id FROM installation FOR UPDATE")
+        if present == installation:
+            return
+        other = await connection.fetchval("SELECT min(id) FROM homes WHERE id <> $1", home)
+        if other is not None:
+            raise Conflict(
+                f"the home {other} works with this PostgreSQL already; an import goes into an empty one only",
+                next="Name an empty database, or set QUAYMASTER_HOME to a new directory to use this one as it is.",
+            )
+        await connection.execute("UPDATE installation SET id = $1", installation)
 
 
 async def raise_epoch(connection: Connection, at_least: int) -> int:

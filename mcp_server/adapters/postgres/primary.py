@@ -111,6 +111,11 @@ class PostgresPrimary:
             await self._connections.renew()
         return identity
 
+    async def continue_as(self, installation_id: str, home: str) -> None:
+        async with self._connections.use() as connection:
+            await installation.rename(connection, installation_id, home)
+        self._connections.expect(installation_id)
+
     async def raise_epoch(self, at_least: int) -> int:
         async with self._connections.use() as connection:
             return await installation.raise_epoch(connection, at_least)
