@@ -39,7 +39,7 @@ from mcp_server.domain.workloads import (
     database_workload,
     slot_workload,
 )
-from tests.services.engine import DockerEngine
+from tests.services.engine import DockerEngine, EngineError
 from tests.services.ports import ReservedPort
 
 Name = Callable[[str], str]
@@ -308,6 +308,35 @@ async def test_neighbours_find_each_other_by_alias_and_a_rename_keeps_labels(
     with pytest.raises(Conflict) as refused:
         await orchestrator.rename(Ref(name=name("claimed"), owner=owner), name("first"))
     assert refused.value.details == {"owner": "ours"}
+
+
+async def test_a_workload_waits_until_a_network_that_was_made_twice_is_one_again(
+    orchestrator: DockerOrchestrator,
+    sleeper: Callable[..., Workload],
+    owner: Owner,
+    name: Name,
+    engine: DockerEngine,
+) -> None:
+    """Two servers look, find none, and make one each: the engine keeps both until the second one is removed."""
+    network = Network(name=name("net"), owner=owner)
+    await orchestrator.ensure_network(network)
+    double = {"Name": network.name, "CheckDuplicate": False, "Labels": network.labels()}
+    try:
+        second = engine.ask("POST", "/networks/create", double)["Id"]
+    except EngineError:
+        pytest.skip("this engine never keeps two networks of one name")
+    workload = sleeper(networks=(Attachment(network=network.name),))
+    async with anyio.create_task_group() as group:
+        group.start_soon(running, orchestrator, workload)
+        with anyio.fail_after(20):
+            while (tried := await orchestrator.inspect(workload.name)) is None:
+                await anyio.sleep(0.05)
+        await anyio.sleep(0.3)
+        assert not tried.running
+        engine.ask("DELETE", f"/networks/{second}")
+    found = await orchestrator.inspect(workload.name)
+    assert found is not None
+    assert found.running
 
 
 async def test_two_servers_on_one_host_port_is_a_conflict_that_names_the_port(

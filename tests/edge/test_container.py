@@ -129,6 +129,23 @@ async def test_a_changed_configuration_makes_another_container_on_the_same_stora
     assert second.volumes == first.volumes
 
 
+async def test_of_several_that_bring_it_up_at_one_time_one_makes_it_and_none_fails(
+    edge: CaddyEdge, orchestrator: DockerOrchestrator, owner: Owner
+) -> None:
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(edge.ensure)
+    assert edge.network is not None
+    first = await orchestrator.inspect(edge.network)
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(edge.ensure)
+    second = await orchestrator.inspect(edge.network)
+    assert first is not None
+    assert second is not None
+    assert (second.id, second.started_at) == (first.id, first.started_at)
+
+
 async def test_a_foreign_container_of_that_name_is_not_touched(
     edge: CaddyEdge, orchestrator: DockerOrchestrator, owner: Owner, image: Callable[[str], str]
 ) -> None:

@@ -47,6 +47,8 @@ SUBNET_PREFIX = 26
 SUBNET_TRIES = 16
 CLEAN_UP = 30.0
 """Seconds for undoing what a failed or cancelled creation made."""
+DOUBLES = 10.0
+"""Seconds that two networks of one name may be there."""
 BETWEEN_LOOKS = 0.05
 MAX_TAIL = 5000
 MADE = f"{LABEL}.made"
@@ -144,6 +146,17 @@ class DockerOrchestrator:
             with suppress(NotFound, Conflict):
                 await self._engine.send("DELETE", f"networks/{double['Id']}", seconds=SLOW)
 
+    async def _once_resolved(self, method: str, path: str, **fields: Any) -> Any:
+        """Sent again while a network's name means two: whoever made the second one takes it away at once."""
+        for _ in range(round(DOUBLES / BETWEEN_LOOKS)):
+            try:
+                return await self._engine.send(method, path, **fields)
+            except Invalid as error:
+                if "is ambiguous" not in error.message:
+                    raise
+                await asyncio.sleep(BETWEEN_LOOKS)
+        return await self._engine.send(method, path, **fields)
+
     # -- volumes -------------------------------------------------------------------------------------------
 
     async def ensure_volume(self, volume: Volume) -> bool:
@@ -179,7 +192,7 @@ class DockerOrchestrator:
 
     async def start(self, workload: Ref) -> None:
         container = (await self._own(workload))["Id"]
-        await self._engine.send("POST", f"containers/{container}/start", seconds=SLOW)
+        await self._once_resolved("POST", f"containers/{container}/start", seconds=SLOW)
 
     async def stop(self, workload: Ref, *, grace: int | None = None) -> None:
         found = await self._own(workload)
@@ -227,7 +240,7 @@ class DockerOrchestrator:
         await self._check_parts(workload)
         body, params = bodies.workload_body(workload), {"name": workload.name}
         try:
-            made = await self._engine.send(
+            made = await self._once_resolved(
                 "POST", "containers/create", params=params, body=body, seconds=SLOW
             )
         except Conflict as error:

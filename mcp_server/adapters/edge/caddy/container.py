@@ -12,6 +12,7 @@ from pydantic import SecretBytes
 from mcp_server.adapters.edge.caddy.config import CaddySettings, identity, text
 from mcp_server.adapters.edge.caddy.edge import Observed
 from mcp_server.adapters.edge.sockets import TABLES, established
+from mcp_server.adapters.edge.turns import turn
 from mcp_server.domain.errors import Conflict, QuaymasterError, Unavailable
 from mcp_server.domain.hosts import MAX_LABEL
 from mcp_server.domain.routes import Target
@@ -26,6 +27,7 @@ from mcp_server.domain.workloads import (
     Volume,
     Workload,
 )
+from mcp_server.domain.workloads import Observed as Container
 from mcp_server.ports.orchestrator import Orchestrator
 
 INSIDE = "/edge"
@@ -36,6 +38,8 @@ CONFIG = "/etc/quaymaster-edge.json"
 ADMIN = "unix//run/caddy-admin.sock"
 RUNNING = "quaymaster.edge"
 ANSWERS_WITHIN = 20.0
+TURN_SECONDS = 120.0
+"""The longest wait for another server of this home that makes the container; it may have to pull the image."""
 
 
 class ContainerCaddy:
@@ -79,14 +83,26 @@ class ContainerCaddy:
 
     async def ensure(self, settings: CaddySettings, observed: Observed) -> None:
         wanted = container(settings, self._owner, self._image, self._root, self._ports, public=self._public)
+        if not await self._is_up(wanted):
+            async with turn(self._root / "turn", TURN_SECONDS):
+                await self._bring_up(wanted)
+        await self._answers(wanted, lambda answer: answer == identity(settings), observed)
+
+    async def _is_up(self, wanted: Workload) -> bool:
         found = await self._orchestrator.inspect(self.name)
         if found is not None and found.owner != self._owner:
             raise Conflict(f"The container {self.name} is not this installation's; nothing was changed.")
-        if found is None or found.labels.get(RUNNING) != wanted.extra_labels[RUNNING]:
+        return found is not None and found.running and _runs(found, wanted)
+
+    async def _bring_up(self, wanted: Workload) -> None:
+        """Looked at once more: whoever had the turn before may have done it."""
+        if await self._is_up(wanted):
+            return
+        found = await self._orchestrator.inspect(self.name)
+        if found is None or not _runs(found, wanted):
             await self._replace(wanted)
-        elif not found.running:
+        else:
             await self._orchestrator.start(wanted.ref)
-        await self._answers(wanted, lambda answer: answer == identity(settings), observed)
 
     async def connections(self, target: Target) -> int:
         """In the container's own network; 0 when the target or the proxy is not there."""
@@ -131,6 +147,10 @@ class ContainerCaddy:
             return host
         owned = await self._orchestrator.list({"quaymaster.installation": self._owner.installation})
         return next((one.name for one in owned if alias(one.name) == host), host)
+
+
+def _runs(found: Container, wanted: Workload) -> bool:
+    return found.labels.get(RUNNING) == wanted.extra_labels[RUNNING]
 
 
 SHORTENED = "slot-"
