@@ -91,6 +91,29 @@ async def test_two_attempts_at_one_line_at_once_apply_it_once(primary: PostgresP
     assert scope.fence == 1
 
 
+async def test_what_is_committed_while_a_new_connection_is_asked_makes_it_no_older_postgresql(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    class AskedSlowly:
+        """A connection whose answer arrives after another one has committed."""
+
+        def __init__(self, connection: Any) -> None:
+            self.set_type_codec = connection.set_type_codec
+            self._fetchrow = connection.fetchrow
+
+        async def fetchrow(self, sql: str) -> Any:
+            answer = await self._fetchrow(sql)
+            await add(primary, project("meanwhile"), line_id="meanwhile")
+            return answer
+
+    await begin_with_project(primary)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await primary._connections._greet(AskedSlowly(connection))  # type: ignore[arg-type]
+    finally:
+        await connection.close()
+
+
 async def test_a_reading_refuses_to_write(primary: PostgresPrimary) -> None:
     with pytest.raises(RuntimeError):
         await primary.read(lambda tx: tx.teams.add(team()))

@@ -107,7 +107,8 @@ class TcpProxy:
         """The fault happens when a client sends a piece of data that contains the pattern.
 
         "before": the server never sees that piece. "after": the server has it and has answered, the
-        answer does not reach the client (`b"COMMIT"`: the outcome is unknown to the client).
+        answer does not reach the client: at a commit the outcome is unknown to it. The pattern of a commit
+        ends as the client's statement does (a zero byte, or `;`): READ COMMITTED is none.
         """
         trap = Trap(pattern, moment, effect)
         self._traps.append(trap)

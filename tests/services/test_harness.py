@@ -305,7 +305,7 @@ async def test_a_trap_on_commit_cuts_before_the_server_saw_it_or_after_it_was_do
     kept: list[int],
 ) -> None:
     await far_client.execute("CREATE TABLE kept (value integer)")
-    trap = postgres_proxy.trap(b"COMMIT", moment="before" if moment == "before" else "after")
+    trap = postgres_proxy.trap(b"COMMIT;", moment="before" if moment == "before" else "after")
 
     with pytest.raises((OSError, asyncpg.ConnectionDoesNotExistError)):
         async with far_client.transaction():
@@ -319,7 +319,7 @@ async def test_a_trap_can_make_the_network_silent_at_the_commit(
     own_postgres: PostgresServer, postgres_proxy: TcpProxy, far_client: asyncpg.Connection
 ) -> None:
     await far_client.execute("CREATE TABLE kept (value integer)")
-    trap = postgres_proxy.trap(b"COMMIT", moment="after", effect="silent")
+    trap = postgres_proxy.trap(b"COMMIT;", moment="after", effect="silent")
 
     async def insert() -> None:
         async with far_client.transaction():

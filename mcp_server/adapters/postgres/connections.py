@@ -222,13 +222,16 @@ class Connections:
     async def _greet(self, connection: Connection) -> None:
         """A server may come back as another one between two calls: see it before the first statement."""
         await _know_json(connection)
-        if self._witness.installation is not None:
+        witness = self._witness
+        if witness.installation is not None:
+            known = witness.seq  # what is committed while it answers, it need not know
             row = await connection.fetchrow(
                 """
                 SELECT id, greatest(trimmed_seq, (SELECT max(seq) FROM change_log)) AS seq FROM installation
                 """
             )
-            self._witness.question(None if row is None else row["id"], 0 if row is None else row["seq"])
+            installation, seq = (None, 0) if row is None else (row["id"], row["seq"])
+            witness.question(installation, seq, known=known)
 
 
 @dataclass(slots=True)
@@ -243,9 +246,9 @@ class Witness:
     seq: int = 0
     alarmed: float | None = None
 
-    def question(self, installation: str | None, seq: int) -> None:
-        """Raises Outage when this is not what was there before."""
-        if installation == self.installation and seq >= self.seq:
+    def question(self, installation: str | None, seq: int, *, known: int) -> None:
+        """Raises Outage when this is not what was there before. `known` is `seq` as of when it was asked."""
+        if installation == self.installation and seq >= known:
             return
         now = time.monotonic()
         self.alarmed = self.alarmed or now
