@@ -113,7 +113,8 @@ def _demo() -> Root:
     root.tree(library, f"usr/lib/{python}", skip=unused + r"|/config-[^/]*$")
     root.libraries([*library.glob("lib-dynload/_*ssl*.so"), *library.glob("lib-dynload/_asyncio*.so")])
     root.user("app", 10001, "/app")
-    root.file(HERE / "demo" / "app.py", "app/app.py", mode=0o644)
+    for script in sorted((HERE / "demo").glob("*.py")):
+        root.file(script, f"app/{script.name}", mode=0o644)
     root.shell()
     return root
 

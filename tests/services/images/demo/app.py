@@ -12,16 +12,25 @@ Environment (all optional)
   DRAIN=0             seconds that /health says 503 after SIGTERM while / still answers
   GRACE=10            longest wait for running requests after the listener is closed
   IGNORE_TERM=0       1: SIGTERM is ignored (tests the kill path)
+  REDIRECT=0          1: /health answers 302
+  LEAK=0              MB that are taken and kept every 20 ms once the port is open
 
-Paths: /  /health  /env/NAME  /sleep/SECONDS  /pid  /crash  /unhealthy  /healthy
+Paths: /  /health  /env/NAME  /sleep/SECONDS  /pid  /crash  /unhealthy  /healthy  /leak/MB  /database
+Any request to upgrade becomes a websocket that echoes short messages. /database signs in to DATABASE_URL and
+answers with the name of the database that it got into.
 """
 
 import asyncio
+import base64
+import hashlib
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Coroutine
+
+from database import signed_in
 
 
 def E(name: str, default: str = "") -> str:
@@ -36,6 +45,7 @@ class State:
     healthy = E("UNHEALTHY", "0") != "1"
     stopping = False
     busy = 0
+    kept: tuple[bytearray, ...] = ()
 
 
 def say(text: str) -> None:
@@ -47,7 +57,15 @@ def crash() -> None:
     os._exit(int(E("CRASH_CODE", "3")))
 
 
+async def leak(megabytes: int) -> None:
+    while megabytes:
+        State.kept = (*State.kept, bytearray(b"x" * (megabytes << 20)))
+        await asyncio.sleep(0.02)
+
+
 def health() -> tuple[int, str]:
+    if E("REDIRECT") == "1":
+        return 302, "moved\n"
     after = E("UNHEALTHY_AFTER")
     bad = not State.healthy or State.stopping or (after and time.monotonic() - START > float(after))
     return (503, "unhealthy\n") if bad else (200, "ok\n")
@@ -62,6 +80,11 @@ async def answer(path: str) -> tuple[int, str]:
     if path in ("/healthy", "/unhealthy"):
         State.healthy = path == "/healthy"
         return 200, path[1:] + "\n"
+    if path.startswith("/leak/"):
+        asyncio.get_running_loop().call_later(0.05, start, leak(int(path[6:])))
+        return 200, "leaking\n"
+    if path == "/database":
+        return 200, await asyncio.to_thread(signed_in, E("DATABASE_URL")) + "\n"
     if path == "/pid":
         return 200, f"{os.getpid()}\n"
     if path.startswith("/env/"):
@@ -77,7 +100,27 @@ async def answer(path: str) -> tuple[int, str]:
     return 404, "no such path\n"
 
 
-REASON = {200: "OK", 404: "Not Found", 503: "Service Unavailable", 400: "Bad Request"}
+def start(work: Coroutine[None, None, None]) -> None:
+    running.add(asyncio.get_running_loop().create_task(work))
+
+
+async def echo(key: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    accept = base64.b64encode(hashlib.sha1(key.encode() + GUID, usedforsecurity=False).digest()).decode()
+    writer.write(
+        f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+    )
+    while True:
+        _, second = await reader.readexactly(2)
+        mask = await reader.readexactly(4)
+        data = bytes(one ^ mask[i % 4] for i, one in enumerate(await reader.readexactly(second & 0x7F)))
+        writer.write(bytes((0x82, len(data))) + data)
+        await writer.drain()
+
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+running: set[asyncio.Task[None]] = set()
+REASON = {200: "OK", 302: "Found", 404: "Not Found", 503: "Service Unavailable", 400: "Bad Request"}
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,6 +132,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 first, *lines = head.decode("latin1").split("\r\n")
                 method, target, proto = first.split(" ", 2)
                 hdr = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+                if hdr.get("upgrade", "").lower() == "websocket":
+                    await echo(hdr["sec-websocket-key"], reader, writer)
                 if int(hdr.get("content-length") or 0):
                     await reader.readexactly(int(hdr["content-length"]))
                 code, body = await answer(target.split("?")[0])
@@ -98,6 +143,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                     (
                         f"HTTP/1.1 {code} {REASON[code]}\r\nContent-Type: text/plain\r\n"
                         f"Content-Length: {len(body.encode())}\r\nX-Version: {VERSION}\r\n"
+                        f"{'Location: /elsewhere' + chr(13) + chr(10) if code == 302 else ''}"
                         f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n"
                     ).encode()
                     + data
@@ -129,6 +175,7 @@ async def main() -> None:
             pass
     server = await asyncio.start_server(serve, None, PORT, backlog=512)
     say(f"listening on {PORT} after {time.monotonic() - START:.3f}s")
+    start(leak(int(E("LEAK", "0"))))
     await term.wait()
     State.stopping = True
     say("SIGTERM: draining")
