@@ -1,7 +1,7 @@
 """From SQLite to PostgreSQL: everything or nothing, compared before the switch, and back while nothing was written.
 
 The file stays where it is. While a promotion is under way its record is on SQLite and has a place already; a dead
-process's half-made server is taken away by `tend`.
+process's half-made server is taken away by `tend`, and a database that it had closed to writes is opened again.
 """
 
 from __future__ import annotations
@@ -103,12 +103,43 @@ class Promotions:
             await anyio.sleep(BETWEEN_LOOKS)
 
     async def tend(self) -> None:
-        """Once: what dead processes had begun is taken away; the files were never touched."""
+        """Once: what dead processes had begun is undone; the files were never touched. One failure does not stop
+        the rest."""
         home = self._parts.site.home
         for database in await self._parts.store.read(lambda tx: tx.databases.of_home(home)):
-            begun = database.engine == "sqlite" and database.place is not None and database.stage == "ready"
-            if begun and not self._parts.workers.alive(database.worker):
-                await self._undo(database)
+            if database.stage != "ready" or self._parts.workers.alive(database.worker):
+                continue
+            try:
+                if database.engine == "sqlite" and database.place is not None:
+                    await self._undo(database)
+                elif database.place is not None and database.worker is not None:
+                    await self._open_again(database)
+            except QuaymasterError as error:
+                log.info("the promotion of %s is put right later: %s", database.key, error.message)
+
+    async def _open_again(self, database: Database) -> None:
+        """A way back that died may have left the role reading only. Ours first: nobody compares meanwhile."""
+        me = self._parts.workers.me
+        if not await self._handed(database, database.worker, me):
+            return
+        try:
+            await self._released(database)
+        except BaseException:
+            with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
+                await self._handed(database, me, database.worker)
+            raise
+
+    async def _handed(self, database: Database, old: str | None, new: str | None) -> bool:
+        """From one worker to another; whether it was still the first one's."""
+
+        async def transaction(tx: Transaction) -> bool:
+            held = await tx.databases.hold(database.key)
+            if held is None or held.uid != database.uid or held.worker != old:
+                return False
+            await tx.databases.save(held.change(worker=new))
+            return True
+
+        return (await self._parts.store.run(transaction, TEND)).value
 
     # -- planning
 
@@ -214,6 +245,8 @@ class Promotions:
         async def transaction(tx: Transaction) -> Database:
             held = await self._same(tx, database)
             now = await tx.now()
+            if held.place is not None:  # of an attempt whose process died before it made anything
+                await parts.allocation.release(tx, held.place.port, held.uid)
             await parts.allocation.take(tx, port, held.uid, "database", now)
             return await tx.databases.save(held.change(place=place, access=access, updated_at=now))
 
@@ -341,6 +374,7 @@ class Promotions:
             await job.tell("comparing")
             # From here on the role's new sessions only read, and the old ones have ended.
             await self._parts.servers.run_sql(place.ref, only_reading(access))
+            self._parts.step("promote.only_reading")
             _, source = await self._unwritten(database)
             record = await self._switch_back(database, source.path)
             self._parts.step("promote.back")

@@ -1,4 +1,4 @@
-"""A real server is killed at named steps of backups, restores, branches and promotions; the next start puts
+"""A real server is killed at every named step of backups, restores, branches and promotions; the next start puts
 everything right, and nothing that was there is lost."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.acceptance.wire import call, send
@@ -42,7 +43,7 @@ def dies(berth: Berth, fault: str, tool: str, /, **arguments: Any) -> None:
         assert server.wait_ended(60) == KILLED
 
 
-PLANNED = {"restore_database", "promote_database_to_postgres"}
+PLANNED = {"restore_database", "promote_database_to_postgres", "drop_branch"}
 
 
 def count(server: ServerProcess, berth: Berth) -> Any:
@@ -72,6 +73,7 @@ def strangers(server: ServerProcess, berth: Berth) -> Any:
     [
         ("sqlite", "backups.noted"),
         ("sqlite", "backups.file.written"),
+        ("sqlite", "backups.written"),
         ("sqlite", "backups.proved"),
         pytest.param("postgres", "backups.written", marks=WHOLE),
         ("postgres", "backups.restored"),
@@ -87,7 +89,20 @@ def test_a_backup_that_dies_is_failed_and_leaves_no_file(berth: Berth, engine_ki
         if engine_kind == "postgres":
             berth.settled(server, lambda: strangers(server, berth) == [], "scratch databases to go")
         berth.settled(server, lambda: not list(berth.home.glob("backups/*")), "its file to go")
+        berth.settled(server, lambda: not list(berth.home.glob("scratch/*/*")), "its plain copy to go")
         assert ask(server, "backup_database", project=berth.shop)["state"] == "verified"
+        assert count(server, berth) == ROWS
+
+
+@pytest.mark.parametrize("step", ["backups.settled"])
+def test_a_backup_that_dies_after_it_settled_is_kept_and_comes_back(berth: Berth, step: str) -> None:
+    with berth.server() as server:
+        prepare(server, berth, "sqlite")
+    dies(berth, step, "backup_database", project=berth.shop)
+    with berth.server() as server:
+        assert states(server) == [("asked", "verified")]
+        empty(server, berth)
+        restore(server, ask(server, "list_backups")["items"][0]["id"])
         assert count(server, berth) == ROWS
 
 
@@ -96,9 +111,11 @@ def test_a_backup_that_dies_is_failed_and_leaves_no_file(berth: Berth, engine_ki
     [
         ("sqlite", "restore.backed_up", 2),
         ("sqlite", "restore.proved", 2),
+        ("sqlite", "restore.swapped", ROWS),
         pytest.param("postgres", "restore.proved", 2, marks=WHOLE),
         ("postgres", "restore.closed", 2),
         ("postgres", "restore.renamed", ROWS),
+        pytest.param("postgres", "restore.swapped", ROWS, marks=WHOLE),
     ],
 )
 def test_a_restore_that_dies_leaves_the_old_or_the_new_contents_whole(
@@ -107,7 +124,7 @@ def test_a_restore_that_dies_leaves_the_old_or_the_new_contents_whole(
     with berth.server() as server:
         prepare(server, berth, engine_kind)
         backup = ask(server, "backup_database", project=berth.shop)["id"]
-        ask(server, "query_database", project=berth.shop, sql="DELETE FROM pets WHERE id > 2", write=True)
+        empty(server, berth)
     dies(berth, step, "restore_database", backup_id=backup)
     with berth.server() as server:
         berth.settled(server, lambda: count(server, berth) == rows, "the database to answer")
@@ -117,21 +134,46 @@ def test_a_restore_that_dies_leaves_the_old_or_the_new_contents_whole(
         else:
             folder = Path(ask(server, "get_database", project=berth.shop)["address"]).parent
             berth.settled(server, lambda: not list(folder.glob("*.new")), "the unpacked file to go")
+        # Neither the database nor the backup is anybody's work any more.
+        restore(server, backup)
+        assert count(server, berth) == ROWS
 
 
-@pytest.mark.parametrize("step", [pytest.param("branch.roles", marks=WHOLE), "branch.copied"])
-def test_a_branch_that_dies_leaves_nothing(berth: Berth, step: str) -> None:
+@pytest.mark.parametrize(
+    ("engine_kind", "step"),
+    [
+        ("sqlite", "branch.noted"),
+        ("sqlite", "branch.copied"),
+        pytest.param("postgres", "branch.roles", marks=WHOLE),
+        ("postgres", "branch.copied"),
+    ],
+)
+def test_a_branch_that_dies_leaves_nothing(berth: Berth, engine_kind: str, step: str) -> None:
     with berth.server() as server:
-        prepare(server, berth, "postgres")
+        prepare(server, berth, engine_kind)
     dies(berth, step, "branch_database", project=berth.shop, name="try")
     with berth.server() as server:
-        berth.settled(
-            server,
-            lambda: ask(server, "list_branches", project=berth.shop)["items"] == [],
-            "the branch to go",
-        )
-        assert strangers(server, berth) == []
+        berth.settled(server, lambda: branches(server, berth) == [], "the branch to go")
+        assert copies(server, berth, engine_kind) == []
         assert ask(server, "branch_database", project=berth.shop, name="try")["state"] == "ready"
+        assert count(server, berth) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("engine_kind", "step"),
+    [("sqlite", "branch.removed"), pytest.param("postgres", "branch.removed", marks=WHOLE)],
+)
+def test_a_branch_whose_dropping_dies_goes_and_its_source_stays(
+    berth: Berth, engine_kind: str, step: str
+) -> None:
+    with berth.server() as server:
+        prepare(server, berth, engine_kind)
+        assert ask(server, "branch_database", project=berth.shop, name="try")["state"] == "ready"
+    dies(berth, step, "drop_branch", project=berth.shop, name="try")
+    with berth.server() as server:
+        berth.settled(server, lambda: branches(server, berth) == [], "the branch to go")
+        assert copies(server, berth, engine_kind) == []
+        assert count(server, berth) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -139,22 +181,106 @@ def test_a_branch_that_dies_leaves_nothing(berth: Berth, step: str) -> None:
     [
         pytest.param("promote.backed_up", marks=WHOLE),
         pytest.param("promote.reserved", marks=WHOLE),
+        pytest.param("promote.made", marks=WHOLE),
         "promote.loaded",
-        "promote.switched",
+        pytest.param("promote.compared", marks=WHOLE),
     ],
 )
-def test_a_promotion_that_dies_ends_on_one_side_with_every_row(berth: Berth, step: str) -> None:
+def test_a_promotion_that_dies_stays_on_the_file_with_every_row(berth: Berth, step: str) -> None:
     with berth.server() as server:
         prepare(server, berth, "sqlite")
         path = ask(server, "get_database", project=berth.shop)["address"]
     dies(berth, step, "promote_database_to_postgres", project=berth.shop)
     with berth.server() as server:
-        if step == "promote.switched":
-            assert ask(server, "get_database", project=berth.shop)["engine"] == "postgres"
-            assert count(server, berth) == ROWS
-            return
         berth.settled(server, lambda: berth.things() == [], "what was half made to go")
-        assert ask(server, "get_database", project=berth.shop)["engine"] == "sqlite"
+        on_its_file(server, berth, path)
+
+
+@pytest.mark.parametrize("step", ["promote.switched"])
+def test_a_promotion_that_dies_after_the_switch_is_on_postgresql_with_every_row(
+    berth: Berth, step: str
+) -> None:
+    with berth.server() as server:
+        prepare(server, berth, "sqlite")
+    dies(berth, step, "promote_database_to_postgres", project=berth.shop)
+    with berth.server() as server:
+        assert ask(server, "get_database", project=berth.shop)["engine"] == "postgres"
         assert count(server, berth) == ROWS
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("INSERT INTO pets VALUES (1000, 'free to write')")
+        empty(server, berth)
+
+
+@pytest.mark.parametrize("step", ["promote.undone"])
+def test_undoing_a_promotion_may_die_as_well(berth: Berth, step: str) -> None:
+    with berth.server() as server:
+        prepare(server, berth, "sqlite")
+        path = ask(server, "get_database", project=berth.shop)["address"]
+    dies(berth, "promote.made", "promote_database_to_postgres", project=berth.shop)
+    with berth.server(step) as server:
+        assert server.wait_ended(60) == KILLED
+    with berth.server() as server:
+        berth.settled(server, lambda: berth.things() == [], "what was half made to go")
+        berth.settled(server, lambda: on_its_file(server, berth, path), "the record to be free")
+
+
+@pytest.mark.parametrize("step", ["promote.only_reading", pytest.param("promote.back", marks=WHOLE)])
+def test_a_way_back_that_dies_ends_on_one_side_that_takes_writes(berth: Berth, step: str) -> None:
+    with berth.server() as server:
+        prepare(server, berth, "sqlite")
+        path = ask(server, "get_database", project=berth.shop)["address"]
+        plan = ask(server, "promote_database_to_postgres", project=berth.shop)["plan_token"]
+        done = ask(server, "promote_database_to_postgres", project=berth.shop, plan_token=plan)
+        assert done["state"] == "done", done
+    dies(berth, step, "promote_database_to_postgres", project=berth.shop, back=True)
+    with berth.server() as server:
+        if step == "promote.back":
+            berth.settled(server, lambda: berth.things() == [], "the server to go")
+            on_its_file(server, berth, path)
+            return
+        assert ask(server, "get_database", project=berth.shop)["engine"] == "postgres"
+        assert count(server, berth) == ROWS
+        berth.settled(server, lambda: writes(server, berth), "the role to write again")
+
+
+def on_its_file(server: ServerProcess, berth: Berth, path: str) -> bool:
+    found = ask(server, "get_database", project=berth.shop)
+    assert (found["engine"], found["address"]) == ("sqlite", path)
+    assert count(server, berth) == ROWS
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO pets VALUES (1000, 'free to write')")
+        connection.rollback()
+    return "plan_token" in ask(server, "promote_database_to_postgres", project=berth.shop)
+
+
+def writes(server: ServerProcess, berth: Berth) -> bool:
+    """As the project does it, by its own login; the server's own writes overrule what the role begins with."""
+    url = ask(server, "get_database", project=berth.shop, reveal=True)["url"]
+    try:
+        asyncio.run(run_on(url, "UPDATE pets SET name = 'again' WHERE id = 1"))
+    except asyncpg.ReadOnlySQLTransactionError:
+        return False
+    return True
+
+
+def empty(server: ServerProcess, berth: Berth) -> None:
+    """All but two rows go."""
+    sql = "DELETE FROM pets WHERE id > 2"
+    done = ask(server, "query_database", project=berth.shop, sql=sql, write=True)
+    assert done.get("status") == "done", done
+
+
+def restore(server: ServerProcess, backup: str) -> None:
+    plan = ask(server, "restore_database", backup_id=backup)
+    done = ask(server, "restore_database", backup_id=backup, plan_token=plan.get("plan_token"))
+    assert done.get("status") == "done", (plan, done)
+
+
+def branches(server: ServerProcess, berth: Berth) -> Any:
+    return ask(server, "list_branches", project=berth.shop)["items"]
+
+
+def copies(server: ServerProcess, berth: Berth, engine_kind: str) -> Any:
+    """What there is of branches, whatever the records say."""
+    if engine_kind == "postgres":
+        return strangers(server, berth)
+    folder = Path(ask(server, "get_database", project=berth.shop)["address"]).parent
+    return [path for path in folder.glob("branches/*") if path.is_file()]

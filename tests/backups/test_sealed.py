@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.adapters.backup_files.scratch import HomeScratch
 from mcp_server.adapters.backup_files.sealed import PIECE, SealedFiles
 from mcp_server.adapters.sealing.aes import AesSealer
 from mcp_server.domain.errors import Corrupt, NotFound, Unavailable
@@ -101,3 +102,18 @@ async def test_a_writing_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
 async def test_no_name_leads_out_of_the_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(NotFound):
         await files(tmp_path).stored(name)
+
+
+async def test_scratch_of_the_living_stays_and_what_the_dead_left_goes(tmp_path: Path) -> None:
+    mine, another = HomeScratch(tmp_path), HomeScratch(tmp_path)
+    left = tmp_path / "s-left"
+    left.mkdir()
+    (left / ".lock").touch()
+    (left / "copy.db").write_bytes(b"rows")
+    async with mine.folder() as folder:
+        Path(folder, "copy.db").write_bytes(b"rows")
+        await mine.clear()
+        await another.clear()
+        assert Path(folder, "copy.db").read_bytes() == b"rows"
+        assert not left.exists()
+    assert not Path(folder).exists()

@@ -261,6 +261,7 @@ class Backups:
         for name in await self._files.names():
             if name.removesuffix(".writing") not in known:
                 await self._files.remove(name)
+        await self._scratch.clear()
 
     async def run_schedule(self, hours: float) -> int:
         """Back up every ready database of this home whose newest verified backup is older than `hours`."""
