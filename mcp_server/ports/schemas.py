@@ -120,7 +120,9 @@ class Engines(Protocol):
         """Host, port and database, or the file: never a password."""
         ...
 
-    def open(self, url: str, limits: Limits) -> AbstractAsyncContextManager[Session]: ...
+    def open(self, url: str, limits: Limits, *, make: bool = False) -> AbstractAsyncContextManager[Session]:
+        """A SQLite file that is not there is made only with `make`; else it is looked at as an empty database."""
+        ...
 
     def scratch(self, url: str, shadow_url: str | None) -> AbstractAsyncContextManager[str]:
         """The address of an empty database of the same engine, dropped at the end. `shadow_url` names a

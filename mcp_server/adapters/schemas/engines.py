@@ -51,9 +51,9 @@ class LiveEngines:
         parts = urlsplit(url)
         return f"{parts.hostname or 'localhost'}:{parts.port or 5432}/{parts.path.lstrip('/')}"
 
-    def open(self, url: str, limits: Limits) -> AbstractAsyncContextManager[Session]:
+    def open(self, url: str, limits: Limits, *, make: bool = False) -> AbstractAsyncContextManager[Session]:
         if self.engine_of(url) == "sqlite":
-            return open_sqlite(f"file:{self._file(url)}", limits)  # type: ignore[return-value]
+            return open_sqlite(f"file:{self._file(url)}", limits, make=make)  # type: ignore[return-value]
         from mcp_server.adapters.schemas.postgres import open_postgres
 
         return open_postgres(url, limits)  # type: ignore[return-value]
@@ -268,8 +268,13 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def _reading(path: Path) -> sqlite3.Connection:
+    """A file that is not there is an empty database, and is not made."""
+    return sqlite3.connect(path if path.exists() else ":memory:")
+
+
 def _copy_file(source: Path, target: Path) -> None:
-    reading, writing = sqlite3.connect(source), sqlite3.connect(target)
+    reading, writing = _reading(source), sqlite3.connect(target)
     try:
         reading.backup(writing)
     except sqlite3.Error as error:
@@ -292,7 +297,7 @@ def _check_file(path: Path) -> None:
 
 
 def _file_fingerprints(path: Path) -> dict[str, tuple[int, str]]:
-    connection = sqlite3.connect(path)
+    connection = _reading(path)
     try:
         names = connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 1"
@@ -312,7 +317,7 @@ def _file_fingerprints(path: Path) -> dict[str, tuple[int, str]]:
 
 
 def _file_schema(path: Path) -> str:
-    connection = sqlite3.connect(path)
+    connection = _reading(path)
     try:
         rows = connection.execute(
             "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"

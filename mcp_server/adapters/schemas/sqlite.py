@@ -58,10 +58,10 @@ def file_of(url: str) -> Path:
 
 
 @asynccontextmanager
-async def open_sqlite(url: str, limits: Limits) -> AsyncIterator[SqliteSession]:
+async def open_sqlite(url: str, limits: Limits, *, make: bool = False) -> AsyncIterator[SqliteSession]:
     path = file_of(url)
     try:
-        connection = await anyio.to_thread.run_sync(_connect, path, limits)
+        connection = await anyio.to_thread.run_sync(_connect, path, limits, make)
     except (sqlite3.Error, OSError) as error:
         raise Unavailable(f"{path.name} cannot be opened as a SQLite database: {error}") from error
     try:
@@ -70,10 +70,16 @@ async def open_sqlite(url: str, limits: Limits) -> AsyncIterator[SqliteSession]:
         connection.close()
 
 
-def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _connect(path: Path, limits: Limits, make: bool) -> sqlite3.Connection:
+    """A file that is not there is made, or else looked at as the empty database that it would be."""
+    if make:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    there = make or path.exists()
     connection = sqlite3.connect(
-        path, timeout=limits.lock_timeout, isolation_level=None, check_same_thread=False
+        path if there else ":memory:",
+        timeout=limits.lock_timeout,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         connection.execute("PRAGMA foreign_keys = OFF")

@@ -241,7 +241,7 @@ class Databases:
         async with self._engines.scratch(url, self._shadow_url(folder)) as clone:
             await self._engines.clone(url, clone)
             async with (
-                self._engines.open(clone, self._limits(folder)) as session,
+                self._engines.open(clone, self._limits(folder), make=True) as session,
                 session.lock(self._owner, 5),
             ):
                 began = time.monotonic()
@@ -346,7 +346,7 @@ class Databases:
         statements = split(sql, self.engine(folder))
         if len(statements) != 1:
             raise Invalid("one statement at a time", next="Put several into a migration or into seed.sql.")
-        async with self._session(folder) as session:
+        async with self._session(folder, make=write) as session:
             return await session.query(statements[0], write=write, limit=limit)
 
     # -- steps ------------------------------------------------------------------------------------
@@ -374,22 +374,22 @@ class Databases:
         return self._engines.place_of(self.url(folder))
 
     @asynccontextmanager
-    async def _session(self, folder: Folder) -> AsyncIterator[Session]:
+    async def _session(self, folder: Folder, *, make: bool = False) -> AsyncIterator[Session]:
         url = self.folders.url(folder, self.environment, "DIRECT") or self.url(folder)
-        async with self._engines.open(url, self._limits(folder)) as session:
+        async with self._engines.open(url, self._limits(folder), make=make) as session:
             yield session
 
     @asynccontextmanager
     async def _locked(self, folder: Folder) -> AsyncIterator[Session]:
         wait = folder.settings.lock_wait
-        async with self._session(folder) as session, session.lock(self._owner, wait):
+        async with self._session(folder, make=True) as session, session.lock(self._owner, wait):
             yield session
 
     @asynccontextmanager
     async def _shadow(self, folder: Folder) -> AsyncIterator[Session]:
         async with (
             self._engines.scratch(self.url(folder), self._shadow_url(folder)) as url,
-            self._engines.open(url, UNLIMITED) as session,
+            self._engines.open(url, UNLIMITED, make=True) as session,
             session.lock(self._owner, 5),
         ):
             for name in folder.settings.extensions:
@@ -491,7 +491,10 @@ class Databases:
         url = self.url(folder)
         async with self._engines.scratch(url, self._shadow_url(folder)) as scratch:
             await self._engines.restore(saved.path, scratch)
-            async with self._engines.open(scratch, UNLIMITED) as session, session.lock(self._owner, 5):
+            async with (
+                self._engines.open(scratch, UNLIMITED, make=True) as session,
+                session.lock(self._owner, 5),
+            ):
                 found = to_revert(await migrating.look(session, files), target)
                 await migrating.run_down(session, found, self._owner)
 
