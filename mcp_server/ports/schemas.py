@@ -18,10 +18,12 @@ from mcp_server.domain.schemas.statements import Engine, Statement
 
 
 class Limits(NamedTuple):
-    """In seconds; a `statement_timeout` of 0 is none."""
+    """In seconds; a `statement_timeout` of 0 is none. `catalog` and `erase` keep to the named schemas of
+    PostgreSQL; without names to all."""
 
     lock_timeout: float = 5.0
     statement_timeout: float = 60.0
+    schemas: tuple[str, ...] = ()
 
 
 class Ledger(NamedTuple):
@@ -145,8 +147,8 @@ class Engines(Protocol):
         """Of each table the number of rows and a digest of them, in any order."""
         ...
 
-    async def schema_text(self, url: str) -> str:
-        """The schema as SQL that makes it again in an empty database."""
+    async def schema_text(self, url: str, schemas: Sequence[str] = ()) -> str:
+        """The schema as SQL that makes it again in an empty database; of PostgreSQL the named ones, or all."""
         ...
 
 

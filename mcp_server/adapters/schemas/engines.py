@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ COPY_SECONDS = 3600
 NO_LIMITS = Limits(lock_timeout=30.0, statement_timeout=0)
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 NOISE = re.compile(
-    r"^(--.*|\\(un)?restrict .*|SET \w+ = .*;|SELECT pg_catalog\.set_config\('search_path'.*;|)$"
+    r"^(--.*|CREATE SCHEMA public;|\\(un)?restrict .*|SET \w+ = .*;|SELECT pg_catalog\.set_config\('search_path'.*;|)$"
 )
 
 
@@ -94,7 +94,7 @@ class LiveEngines:
             return await anyio.to_thread.run_sync(_file_fingerprints, self._file(url))
         return await _database_fingerprints(url)
 
-    async def schema_text(self, url: str) -> str:
+    async def schema_text(self, url: str, schemas: Sequence[str] = ()) -> str:
         if self.engine_of(url) == "sqlite":
             return await anyio.to_thread.run_sync(_file_schema, self._file(url))
         text = await _dump(
@@ -104,6 +104,7 @@ class LiveEngines:
             "--no-privileges",
             "--exclude-schema=quaymaster",
             "--exclude-schema=pg_*",
+            *(f"--schema={_pattern(name)}" for name in schemas),
         )
         lines = [line for line in text.splitlines() if not NOISE.match(line)]
         body = re.sub(r";\n(?=[A-Z])", ";\n\n", "\n".join(lines).strip())
@@ -206,6 +207,11 @@ async def _run(url: str, program: str, *arguments: str) -> str:
             raise Corrupt(f"the backup cannot be restored: {reason}", next="Make another backup.")
         raise Unavailable(f"{program}: {reason}", next="Nothing has been changed.")
     return done.stdout.decode("utf-8")
+
+
+def _pattern(name: str) -> str:
+    """Exactly this name, in pg_dump's language of patterns."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _database(url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -24,7 +24,11 @@ from mcp_server.domain.schemas.folders import (
 from mcp_server.domain.schemas.statements import Engine
 
 MARKS = ("schema.sql", "migrations", "seed.sql", "seed.py", "database.toml", "alembic.ini")
-DOTENV = {"development": ".env.dev", "production": ".env.prod", "test": ".env.test"}
+DOTENV = {
+    "development": (".env.dev", ".env.development"),
+    "production": (".env.prod", ".env.production"),
+    "test": (".env.test",),
+}
 BOM = "\ufeff"
 
 
@@ -121,12 +125,23 @@ class DiskFolders:
         variable = folder.variable
         if purpose:
             variable = f"{variable.removesuffix('_URL')}_{purpose}_URL"
-        values: dict[str, str | None] = {}
-        for name in (".env", DOTENV.get(environment, f".env.{environment}")):
-            path = self.root / name
-            if path.is_file():
-                values |= dotenv_values(path, interpolate=False)
-        return self._environ.get(variable) or values.get(variable) or None
+        return (
+            self._environ.get(variable)
+            or self._agreed(variable, DOTENV.get(environment, (f".env.{environment}",)))
+            or self._agreed(variable, (".env",))
+        )
+
+    def _agreed(self, variable: str, names: Sequence[str]) -> str | None:
+        """What the files say that go by these names; None where none does."""
+        paths = [self.root / name for name in names]
+        said = {
+            path.name: value
+            for path in paths
+            if path.is_file() and (value := dotenv_values(path, interpolate=False).get(variable))
+        }
+        if len(set(said.values())) > 1:
+            raise Invalid(f"{' and '.join(said)} give {variable} different values", next="Keep one of them.")
+        return next(iter(said.values()), None)
 
     def _migration(self, path: Path) -> Migration:
         named = FOLDER.fullmatch(path.name)

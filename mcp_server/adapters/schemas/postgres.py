@@ -19,7 +19,7 @@ import asyncpg
 from mcp_server.adapters import faults
 from mcp_server.adapters.schemas.pg_catalog import read_catalog
 from mcp_server.domain.errors import Invalid, Locked, Unavailable
-from mcp_server.domain.schemas.catalogs import Catalog
+from mcp_server.domain.schemas.catalogs import Catalog, within
 from mcp_server.domain.schemas.failures import StatementFailed
 from mcp_server.domain.schemas.migrations import Applied
 from mcp_server.domain.schemas.statements import Statement
@@ -156,7 +156,11 @@ class PostgresSession:
         await self._write(ledger)
 
     async def catalog(self) -> Catalog:
-        return await read_catalog(self._connection)
+        found = await read_catalog(self._connection)
+        named = {
+            await self._connection.fetchval("SELECT quote_ident($1)", each) for each in self._limits.schemas
+        }
+        return within(found, named) if named else found
 
     async def query(self, statement: Statement, *, write: bool, limit: int) -> Rows:
         await self._limit()
@@ -204,7 +208,7 @@ class PostgresSession:
             )
 
     async def _limit(self) -> None:
-        lock, statement = (f"{int(each * 1000)}ms" for each in self._limits)
+        lock, statement = (f"{int(each * 1000)}ms" for each in self._limits[:2])
         await self._connection.execute("RESET ALL")
         await self._connection.execute(
             "SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false)",
@@ -287,15 +291,18 @@ class PostgresSession:
         )
 
     async def _drops(self) -> list[str]:
-        """Everything of the role's own, schema by schema; `public` stays, empty."""
+        """Everything in the schemas that are looked after; `public` stays, empty."""
         rows = await self._connection.fetch(
             "SELECT nspname, quote_ident(nspname) AS name FROM pg_namespace"
             " WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'quaymaster')"
             " AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE objid = pg_namespace.oid AND deptype = 'e')"
-            " ORDER BY nspname"
+            " AND (cardinality($1::text[]) = 0 OR nspname = ANY ($1::text[]))"
+            " ORDER BY nspname",
+            list(self._limits.schemas),
         )
         drops = [f"DROP SCHEMA {row['name']} CASCADE" for row in rows if row["nspname"] != "public"]
-        return [*await self._public_drops(), *drops]
+        public = any(row["nspname"] == "public" for row in rows)
+        return [*(await self._public_drops() if public else ()), *drops]
 
     async def _public_drops(self) -> list[str]:
         rows = await self._connection.fetch(

@@ -6,7 +6,8 @@ SQLite. Definitions are the engine's own text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from mcp_server.domain.schemas.statements import Engine
@@ -128,6 +129,36 @@ class Catalog(NamedTuple):
         found |= {f"trigger {name}": each.definition for name, each in self.triggers.items()}
         found |= {f"comment on {name}": text for name, text in self.comments.items()}
         return found | dict(self.other)
+
+
+NAMED = re.compile(
+    r"(?:(?:policy|rule) .* on |row security of |privileges on |extended statistics |[A-Za-z ]+ )?"
+    r"(?P<schema>\"(?:[^\"]|\"\")*\"|[^.\" ]+)\."
+)
+"""The schema in the name of a thing, which the kind of the thing may stand before."""
+
+
+def within(catalog: Catalog, schemas: Collection[str]) -> Catalog:
+    """What lies in the named schemas (quoted where they must be). Extensions are the whole database's."""
+
+    def inside(name: str) -> bool:
+        found = NAMED.match(name)
+        return found is not None and found["schema"] in schemas
+
+    return catalog._replace(
+        schemas=catalog.schemas & frozenset(schemas),
+        enums={name: each for name, each in catalog.enums.items() if inside(name)},
+        domains={name: each for name, each in catalog.domains.items() if inside(name)},
+        sequences={name: each for name, each in catalog.sequences.items() if inside(name)},
+        functions={name: each for name, each in catalog.functions.items() if inside(name)},
+        tables={name: each for name, each in catalog.tables.items() if inside(name)},
+        constraints={name: each for name, each in catalog.constraints.items() if inside(each.table)},
+        indexes={name: each for name, each in catalog.indexes.items() if inside(name)},
+        views={name: each for name, each in catalog.views.items() if inside(name)},
+        triggers={name: each for name, each in catalog.triggers.items() if inside(each.table)},
+        comments={name: text for name, text in catalog.comments.items() if inside(name)},
+        other={name: text for name, text in catalog.other.items() if inside(name)},
+    )
 
 
 def differences(one: Catalog, two: Catalog) -> tuple[str, ...]:

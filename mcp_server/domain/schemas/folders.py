@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Value
@@ -28,7 +28,10 @@ class Production(Value):
 
 
 class FolderSettings(Value):
-    """`database.toml`. Times in seconds."""
+    """`database.toml`. Times in seconds. Of PostgreSQL only `schemas` are looked at; none named: all of them.
+
+    `project` names the project whose database this is, where no variable holds an address.
+    """
 
     engine: Engine | None = None
     variable: str | None = Field(default=None, pattern=VARIABLE.pattern)
@@ -39,6 +42,14 @@ class FolderSettings(Value):
     statement_timeout: float = Field(default=60.0, ge=0)
     lock_wait: float = Field(default=30.0, ge=0)
     production: Production = Production()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.project is not None and self.variable is not None:
+            raise ValueError("'project' and 'variable' both say where the database is; keep one")
+        if self.engine == "sqlite" and (self.schemas or self.extensions):
+            raise ValueError("a SQLite database has no schemas and no extensions")
+        return self
 
 
 class Migration(NamedTuple):

@@ -311,7 +311,7 @@ class Databases:
         if before is not None:
             kept = self.folders.state("backups", folder.name, f"schema-{_now():%Y%m%dT%H%M%S%f}.sql")
             kept.write_text(before, encoding="utf-8")
-        text = await self._engines.schema_text(self.url(folder))
+        text = await self._engines.schema_text(self.url(folder), folder.settings.schemas)
         return self.folders.write_schema(folder, text)
 
     def issue(self, plan: Danger) -> str:
@@ -365,6 +365,8 @@ class Databases:
                 f"{folder.name}: {folder.variable} is an address of {engine}, database.toml says "
                 f"{folder.settings.engine}"
             )
+        if engine == "sqlite" and (folder.settings.schemas or folder.settings.extensions):
+            raise Invalid(f"{folder.name}: a SQLite database has no schemas and no extensions")
         return found
 
     def engine(self, folder: Folder) -> Engine:
@@ -389,7 +391,7 @@ class Databases:
     async def _shadow(self, folder: Folder) -> AsyncIterator[Session]:
         async with (
             self._engines.scratch(self.url(folder), self._shadow_url(folder)) as url,
-            self._engines.open(url, UNLIMITED, make=True) as session,
+            self._engines.open(url, self._unlimited(folder), make=True) as session,
             session.lock(self._owner, 5),
         ):
             for name in folder.settings.extensions:
@@ -429,7 +431,8 @@ class Databases:
         elif action == "reset":
             losses = tuple(f"table {name} and its rows" for name in sorted(live.tables))
             effects = (
-                f"drop everything in the database ({len(live.tables)} tables)",
+                f"drop everything in {', '.join(folder.settings.schemas) or 'the database'}"
+                f" ({len(live.tables)} tables)",
                 f"run {len(files)} migrations from the start",
             )
         else:
@@ -492,7 +495,7 @@ class Databases:
         async with self._engines.scratch(url, self._shadow_url(folder)) as scratch:
             await self._engines.restore(saved.path, scratch)
             async with (
-                self._engines.open(scratch, UNLIMITED, make=True) as session,
+                self._engines.open(scratch, self._unlimited(folder), make=True) as session,
                 session.lock(self._owner, 5),
             ):
                 found = to_revert(await migrating.look(session, files), target)
@@ -556,7 +559,11 @@ class Databases:
         return self.folders.migrations(folder)
 
     def _limits(self, folder: Folder) -> Limits:
-        return Limits(folder.settings.lock_timeout, folder.settings.statement_timeout)
+        settings = folder.settings
+        return Limits(settings.lock_timeout, settings.statement_timeout, settings.schemas)
+
+    def _unlimited(self, folder: Folder) -> Limits:
+        return UNLIMITED._replace(schemas=folder.settings.schemas)
 
     def _shadow_url(self, folder: Folder) -> str | None:
         return self.folders.url(folder, self.environment, "SHADOW")
