@@ -16,7 +16,8 @@ MOST_FAILED = 0.1
 
 class Receipt(Value):
     """`sent` and `failed` count all probes; `p99_ms` is theirs. `after` counts, by slot, the answers after the
-    switch; `after_failed` those probes after it that the new slot did not answer.
+    switch; `after_failed` those probes after it that the new slot did not answer. `certificate`: whether the last
+    of them met one; None without TLS.
     """
 
     sent: int = 0
@@ -25,10 +26,18 @@ class Receipt(Value):
     after: dict[str, int] = Field(default_factory=dict)
     after_failed: int = 0
     switch_ms: float | None = None
+    certificate: bool | None = None
     errors: tuple[str, ...] = ()
 
 
-def receipt_of(around: Sequence[Probe], after: Sequence[Probe], slot: SlotName, switch_ms: float) -> Receipt:
+def receipt_of(
+    around: Sequence[Probe],
+    after: Sequence[Probe],
+    slot: SlotName,
+    switch_ms: float,
+    *,
+    secured: bool = False,
+) -> Receipt:
     """`around` were sent before and while traffic moved, and may be answered by either slot."""
     probes = (*around, *after)
     missed = [probe for probe in after if not probe.answered_by(slot)]
@@ -47,6 +56,7 @@ def receipt_of(around: Sequence[Probe], after: Sequence[Probe], slot: SlotName, 
         after=counted,
         after_failed=len(missed),
         switch_ms=round(switch_ms, 3),
+        certificate=after[-1].secure if secured and after else None,
         errors=tuple(dict.fromkeys(reasons))[:3],
     )
 

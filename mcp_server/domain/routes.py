@@ -95,18 +95,22 @@ class Route(Value):
         return tuple(sorted(previews, key=lambda preview: preview.host))
 
 
+NOBODY_LISTENS = "nothing listens on the proxy's port"
+
+
 class Probe(Value):
     """One request through the proxy's public port.
 
     `slot` is the edge's own word, which no application can forge.
     `error` is set when there was no complete answer; `status` and `slot` are None then. `milliseconds` from
-    connecting to the last byte.
+    connecting to the last byte. `secure`: it went over TLS.
     """
 
     status: int | None = None
     slot: SlotName | None = None
     milliseconds: float
     error: str | None = None
+    secure: bool = False
 
     def answered_by(self, slot: SlotName) -> bool:
         """An answer of the application itself (no 5xx) by way of this slot."""

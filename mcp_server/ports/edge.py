@@ -28,6 +28,11 @@ class Edge(Protocol):
         """
         ...
 
+    @property
+    def certifies(self) -> bool:
+        """Whether host names are served over TLS; without it `allow_tls` does nothing."""
+        ...
+
     def target(self, workload: str, container_port: int, published_port: int) -> Target:
         """How this proxy reaches a slot: by name on `network`, or by its published port on loopback.
 
@@ -112,7 +117,8 @@ class Edge(Protocol):
         """`count` requests through the proxy's public port, one after the other, each on a connection of its
         own.
 
-        GET, at most 5 s each. Failures are results, never exceptions.
+        GET, at most 5 s each. Failures are results, never exceptions. Over TLS where the host name may have a
+        certificate; from the first on that cannot be had, over plain HTTP, where probes are never redirected.
         """
         ...
 

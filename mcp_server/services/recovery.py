@@ -9,27 +9,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 
 from mcp_server.domain.deployments import Deployment
-from mcp_server.domain.domains import DomainName
 from mcp_server.domain.errors import QuaymasterError
-from mcp_server.domain.hosts import is_host
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
-from mcp_server.domain.routes import Preview, Route, repairs
 from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired, pair_key
 from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_name
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
-from mcp_server.ports.store import Intent, Reading, Store, Transaction
+from mcp_server.ports.store import Reading, Store, Transaction
+from mcp_server.services.routing import RECOVER, Routing
 from mcp_server.services.settling import empty_slot, end_deployment, end_switch
 from mcp_server.services.slots import DEPLOYMENT, TIDY, Berth, Slots, Step
 
 log = logging.getLogger(__name__)
 BOTH: tuple[SlotName, ...] = ("blue", "green")
-RECOVER = Intent("deploy_project", "quaymaster")
 BROKEN_OFF = "the server ended before it was done"
 
 
@@ -57,6 +53,7 @@ class Recovery:
         self._slots = slots
         self._workers = workers
         self._step = step
+        self.routing = Routing(store, slots)
 
     @property
     def _home(self) -> str:
@@ -80,7 +77,7 @@ class Recovery:
             graces=len(graces),
             slots=emptied,
             containers=containers,
-            routes=await self._match_routes(),
+            routes=await self.routing.mend(),
         )
 
     async def settle_abandoned(self, key: str) -> None:
@@ -139,7 +136,7 @@ class Recovery:
         active = await self._slots.edge.active(f"{pair.project}.{pair.environment}")
         error = None if active == switch.slot and await self._answers(pair, switch) else BROKEN_OFF
         if error is not None:
-            await self.point_back(pair, switch)
+            await self.routing.point_back(pair, switch)
         self._step("recover.switch.observed")
         await self._store.run(partial(end_switch, key=pair.key, switch_id=switch.id, error=error), RECOVER)
         if error is not None and switch.cold:
@@ -166,16 +163,6 @@ class Recovery:
         berth = Berth(pair.project, project.uid, pair.environment, switch.slot)
         seen = await self._slots.look(berth, deployment.release, slot.port)
         return seen.health == "healthy" and seen.deployment == deployment.id
-
-    async def point_back(self, pair: SlotPair, switch: Switch) -> None:
-        edge, route = self._slots.edge, f"{pair.project}.{pair.environment}"
-        if await edge.active(route) != switch.slot:
-            return
-        back = await self._route(pair)
-        if back is None or back.active is None or back.target is None:
-            await edge.forget(route)
-        else:
-            await edge.point(route, back.active, back.target)
 
     # -- grace -------------------------------------------------------------------------------------------
 
@@ -303,114 +290,6 @@ class Recovery:
                 with suppress(QuaymasterError):
                     await self._engine.remove_network(Ref(name=network.name, owner=owner))
 
-    # -- routes ------------------------------------------------------------------------------------------
-
-    async def _match_routes(self) -> int:
-        """The proxy's state is as the store says; of pairs that somebody is at work on it stays as it is."""
-        observed = {route.name for route in await self._slots.edge.routes()}
-        known = {f"{pair.project}.{pair.environment}" for pair in await self._pairs()}
-        mended = 0
-        for name in sorted(observed | known):
-            if await self._differs(name):
-                mended += (await self._store.run(partial(self._mend, name=name), RECOVER)).value
-        return mended
-
-    async def _differs(self, name: str) -> bool:
-        found, wanted = await self._observed(name), await self._wanted(name, await self._pair_of(name))
-        return bool(repairs((_plain(found),), (_plain(wanted),)))
-
-    async def _mend(self, tx: Transaction, *, name: str) -> int:
-        """While the pair is held nobody can begin to move its traffic. What is done here takes milliseconds."""
-        project, _, environment = name.rpartition(".")
-        pair = await tx.slots.hold(f"{project}/{environment}")
-        if pair is not None:
-            running = await tx.deployments.running(pair.project, pair.environment)
-            if running is not None or pair.switching is not None:
-                return 0
-        found, wanted = await self._observed(name), await self._wanted(name, pair)
-        done = repairs((_plain(found),), (_plain(wanted),))
-        for repair in done:
-            log.info("the edge is put right", extra={"repair": str(repair)})
-        await self._bring_about(found, wanted)
-        return len(done)
-
-    async def _bring_about(self, found: Route, wanted: Route) -> None:
-        edge, name = self._slots.edge, wanted.name
-        if wanted.active is not None and wanted.target is not None:
-            if (found.active, found.target) != (wanted.active, wanted.target):
-                await edge.point(name, wanted.active, wanted.target)
-        elif found.active is not None or not (wanted.hosts or wanted.previews):
-            await edge.forget(name)
-        for host in wanted.hosts:
-            await edge.attach(host, name)
-        for preview in wanted.previews:
-            await edge.preview(name, preview)
-        kept = {*wanted.hosts, *(preview.host for preview in wanted.previews)}
-        for host in (*found.hosts, *(preview.host for preview in found.previews)):
-            if host not in kept:
-                await edge.detach(host)
-        for host in wanted.tls:
-            await edge.allow_tls(host)
-
-    async def _observed(self, name: str) -> Route:
-        routes = await self._slots.edge.routes()
-        return next((route for route in routes if route.name == name), Route(name=name))
-
-    async def _pair_of(self, name: str) -> SlotPair | None:
-        project, _, environment = name.rpartition(".")
-        return await self._store.read(lambda tx: tx.slots.get(f"{project}/{environment}"))
-
-    async def _wanted(self, name: str, pair: SlotPair | None) -> Route:
-        """How the route should be. Domains may lead to what was never deployed: they answer 404."""
-        project, _, environment = name.rpartition(".")
-        if await self._project(project) is None or (pair is not None and pair.home not in (None, self._home)):
-            return Route(name=name)
-        if pair is None:
-            bare = {"project": project, "environment": environment, "updated_at": datetime.now(UTC)}
-            pair = SlotPair.model_validate(bare)
-        return await self._route(pair) or Route(name=name)
-
-    async def _route(self, pair: SlotPair) -> Route | None:
-        """How the proxy should send this pair's host names; None when it should not know it."""
-        project = await self._project(pair.project)
-        if project is None:
-            return None
-        aims = {}
-        previews = []
-        for name in BOTH:
-            berth, slot = Berth(pair.project, project.uid, pair.environment, name), pair.slot(name)
-            deployment = await self._deployment(slot.deployment)
-            if slot.port is None or deployment is None or deployment.release is None:
-                continue
-            aims[name] = self._slots.target(berth, deployment.release.container_port, slot.port)
-            with suppress(QuaymasterError):
-                host = self._slots.preview_host(berth)
-                previews.append(Preview(host=host, slot=name, target=aims[name]))
-        active = pair.active if pair.active in aims else None
-        own = self._slots.host(Berth(pair.project, project.uid, pair.environment, "blue"))
-        domains = await self._domains(pair)
-        return Route(
-            name=f"{pair.project}.{pair.environment}",
-            active=active,
-            target=None if active is None else aims[active],
-            hosts=(*((own,) if active else ()), *(one.domain for one in domains)),
-            previews=tuple(previews),
-            tls=tuple(one.domain for one in domains if one.ssl_enabled),
-        )
-
-    async def hosts_of(self, pair: SlotPair) -> tuple[str, ...]:
-        """Every host name that follows the active slot of this pair."""
-        own = self._slots.host(Berth(pair.project, "-", pair.environment, "blue"))
-        return (own, *(one.domain for one in await self._domains(pair)))
-
-    async def _domains(self, pair: SlotPair) -> list[DomainName]:
-        page = await self._store.read(lambda tx: tx.domains.of_project(pair.project, limit=200))
-        return [
-            one
-            for one in page.items
-            if one.environment == pair.environment and one.status == "active" and is_host(one.domain)
-        ]
-
     async def _pairs(self) -> Sequence[SlotPair]:
         return await self._store.read(lambda tx: tx.slots.of_home(self._home))
 
@@ -425,8 +304,3 @@ async def _free(tx: Transaction, *, key: str, holder: str) -> None:
     allocation = await tx.ports.hold(key)
     if allocation is not None and allocation.holder == holder:
         await tx.ports.remove(allocation)
-
-
-def _plain(route: Route) -> Route:
-    """Without what a proxy without TLS does not keep."""
-    return route.change(tls=())

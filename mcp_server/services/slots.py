@@ -297,6 +297,7 @@ class Slots:
         except Invalid:
             return None
         await self.edge.preview(berth.route, Preview(host=host, slot=berth.slot, target=target))
+        await self.edge.allow_tls(host)
         self._step("slots.edge.preview")
         return self.edge.url(host)
 

@@ -345,7 +345,8 @@ class Switching:
         port = await self._running(way, tell)
         self._step("switch.running")
         target = await self._slots.join_edge(way.berth, release, port)
-        edge, route, hosts = self._slots.edge, way.berth.route, await self._recovery.hosts_of(way.pair)
+        edge, route = self._slots.edge, way.berth.route
+        hosts, secured = await self._recovery.routing.names_of(way.pair)
         await tell(f"moving traffic to {way.switch.slot}")
         if not edge.routes_traffic:
             return None
@@ -361,10 +362,12 @@ class Switching:
             self._step("switch.pointed")
             for host in hosts:
                 await edge.attach(host, route)
+            for host in secured:
+                await edge.allow_tls(host)
             group.cancel_scope.cancel()
         around = [] if before is None else before.probes
         after = await edge.probe(hosts[0], release.health_path or "/", count=PROBES)
-        receipt = receipt_of(around, after, way.switch.slot, took)
+        receipt = receipt_of(around, after, way.switch.slot, took, secured=edge.certifies)
         receipts.append(receipt)
         self._step("switch.probed")
         if passed(receipt, len(after)):
@@ -437,7 +440,7 @@ class Switching:
             return
         pair = await self._store.read(lambda tx: tx.slots.get(way.pair.key))
         if pair is not None:
-            await self._recovery.point_back(pair, way.switch)
+            await self._recovery.routing.point_back(pair, way.switch)
 
     async def _clear_cold(self, way: _Way) -> None:
         """What was started anew and did not become healthy goes again."""
@@ -493,7 +496,7 @@ class Switching:
             cold=switch.cold,
             receipt=deployment.receipt if done else None,
             rollback_until=pair.grace_expires_at if done else None,
-            next=None if done else "slot_status shows when it is done",
+            next=_next(deployment.receipt, url) if done else "slot_status shows when it is done",
         )
 
 
@@ -514,6 +517,12 @@ class _Probing:
                 self.first.set()
         finally:
             self.first.set()
+
+
+def _next(receipt: Receipt | None, url: str | None) -> str | None:
+    if receipt is None or receipt.certificate is not False:
+        return None
+    return f"The proxy has no certificate for {url} yet: its log says why. Until then browsers are refused."
 
 
 def _nothing_to_promote(pair: SlotPair) -> str:

@@ -246,6 +246,21 @@ async def test_certificates_are_made_for_allowed_hosts_only_and_plain_requests_a
     assert stage.edge.url(HOST) == f"https://{HOST}:{stage.door.https_port}"
 
 
+async def test_probes_judge_the_slot_while_no_certificate_can_be_had(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(tls="internal")
+    await served(stage)
+    (stage.root.parent / "storage" / "certificates").write_text("no folder, so no certificate can be kept")
+    await stage.edge.allow_tls(HOST)
+    answers = await stage.edge.probe(HOST, count=3)
+    assert [(probe.slot, probe.secure) for probe in answers] == [("blue", False)] * 3
+    assert get(stage.door.http_port, HOST).status == 308
+    (stage.root.parent / "storage" / "certificates").unlink()
+    wait_until(lambda: handshake(stage), seconds=30, what="the certificate")
+    assert [probe.secure for probe in await stage.edge.probe(HOST, count=2)] == [True, True]
+
+
 def handshake(stage: Stage) -> bool:
     try:
         return over_tls(stage) != ""

@@ -122,7 +122,12 @@ def test_with_certificates_the_configuration_is_this() -> None:
         ],
     }
     redirect = {
-        "match": [{"file": {"root": "/edge/switch", "try_files": ["/tls/{http.request.host}"]}}],
+        "match": [
+            {
+                "file": {"root": "/edge/switch", "try_files": ["/tls/{http.request.host}"]},
+                "not": PROBE,
+            }
+        ],
         "terminal": True,
         "handle": [
             {

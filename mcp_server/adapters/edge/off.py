@@ -13,6 +13,7 @@ class NoEdge:
 
     routes_traffic = False
     network = None
+    certifies = False
 
     def target(self, workload: str, container_port: int, published_port: int) -> Target:
         return Target(host="127.0.0.1", port=published_port)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from mcp_server.domain.routes import Probe
+from mcp_server.domain.routes import NOBODY_LISTENS, Probe
 from mcp_server.domain.slots import SlotName
 
 PROBE_HEADER = "X-Quaymaster-Probe"
@@ -45,8 +45,15 @@ class Door:
 
 @dataclass(frozen=True)
 class Answer:
+    """`refused`: it came no further than the TLS handshake."""
+
     probe: Probe
     edge: str | None = None
+    refused: bool = False
+
+
+class NoHandshake(OSError):
+    """There was no certificate, or not in time."""
 
 
 def probe(door: Door, host: str, path: str, *, secure: bool) -> Answer:
@@ -60,8 +67,10 @@ def probe(door: Door, host: str, path: str, *, secure: bool) -> Answer:
     try:
         status, headers = _get(door, host, path, secure=secure, deadline=begun + TIMEOUT)
     except (OSError, http.client.HTTPException) as error:
-        return Answer(Probe(milliseconds=_since(begun), error=_reason(error)))
-    found = Probe(status=status, slot=_slot(headers.get(SLOT_HEADER)), milliseconds=_since(begun))
+        failed = Probe(milliseconds=_since(begun), error=_reason(error), secure=secure)
+        return Answer(failed, refused=isinstance(error, NoHandshake))
+    slot = _slot(headers.get(SLOT_HEADER))
+    found = Probe(status=status, slot=slot, milliseconds=_since(begun), secure=secure)
     return Answer(found, headers.get(EDGE_HEADER))
 
 
@@ -92,9 +101,9 @@ def _connect(door: Door, host: str, *, secure: bool) -> socket.socket:
     context.verify_mode = ssl.CERT_NONE
     try:
         return context.wrap_socket(plain, server_hostname=host)
-    except BaseException:
+    except OSError as error:
         plain.close()
-        raise
+        raise NoHandshake("no TLS handshake") from error
 
 
 def _read(response: http.client.HTTPResponse, sock: socket.socket | None, deadline: float) -> None:
@@ -127,7 +136,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no complete answer within {TIMEOUT:g} s"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens on the proxy's port"
-    if isinstance(error, ssl.SSLError):
+        return NOBODY_LISTENS
+    if isinstance(error, NoHandshake):
         return "the TLS handshake failed: no certificate for this host name"
     return "the connection was cut before the answer was complete"

@@ -92,7 +92,8 @@ def text(settings: CaddySettings) -> str:
 def identity(settings: CaddySettings) -> str:
     """What the proxy answers to a probe: whose it is, and which configuration it runs."""
     described = settings.model_dump_json(exclude={"token"})
-    shape = json.dumps(_projects(settings), sort_keys=True).replace(settings.token, "")
+    secure = [_redirect(settings)] if settings.tls != "off" else []
+    shape = json.dumps([*secure, *_projects(settings)], sort_keys=True).replace(settings.token, "")
     return f"{settings.installation} {hashlib.sha256((described + shape).encode()).hexdigest()[:16]}"
 
 
@@ -162,10 +163,15 @@ def _proxy() -> Json:
 
 
 def _redirect(settings: CaddySettings) -> Json:
-    """Only hosts that have a certificate to come to: the others go on answering here."""
+    """Only hosts that have a certificate to come to: the others go on answering here, and probes always."""
     port = "" if settings.public_https_port == 443 else f":{settings.public_https_port}"
     return {
-        "match": [{"file": {"root": settings.switch, "try_files": ["/tls/{http.request.host}"]}}],
+        "match": [
+            {
+                "file": {"root": settings.switch, "try_files": ["/tls/{http.request.host}"]},
+                "not": [_probe(settings)],
+            }
+        ],
         "terminal": True,
         "handle": [
             {

@@ -54,6 +54,10 @@ class CaddyEdge:
     def network(self) -> str | None:
         return self._caddy.network
 
+    @property
+    def certifies(self) -> bool:
+        return self._door.tls != "off"
+
     def target(self, workload: str, container_port: int, published_port: int) -> Target:
         return self._caddy.target(workload, container_port, published_port)
 
@@ -99,8 +103,14 @@ class CaddyEdge:
 
     async def probe(self, host: str, path: str = "/", *, count: int = 1) -> tuple[Probe, ...]:
         secure = self._door.tls != "off" and await _in_thread(lambda: self._directory.allows_tls(host))
-        answers = [await self._ask(host, path, secure=secure) for _ in range(count)]
-        return tuple(answer.probe for answer in answers)
+        answers = []
+        for _ in range(count):
+            answer = await self._ask(host, path, secure=secure)
+            if answer.refused:
+                secure = False
+                answer = await self._ask(host, path, secure=secure)
+            answers.append(answer.probe)
+        return tuple(answers)
 
     async def connections(self, target: Target) -> int:
         return await self._caddy.connections(target)

@@ -73,6 +73,10 @@ class NginxEdge:
         return self._nginx.network
 
     @property
+    def certifies(self) -> bool:
+        return self._door.tls != "off"
+
+    @property
     def file(self) -> Path:
         """To be included in the `http` block of nginx's configuration."""
         return self._directory.root / "nginx.conf"
