@@ -430,9 +430,9 @@ class Databases:
             effects = tuple(f"run {each.folder}/down.sql" for each in found)
         elif action == "reset":
             losses = tuple(f"table {name} and its rows" for name in sorted(live.tables))
+            whole = ", ".join(folder.settings.schemas) or "the database"
             effects = (
-                f"drop everything in {', '.join(folder.settings.schemas) or 'the database'}"
-                f" ({len(live.tables)} tables)",
+                f"drop everything in {whole} ({len(live.tables)} tables)",
                 f"run {len(files)} migrations from the start",
             )
         else:
