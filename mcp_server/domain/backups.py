@@ -13,8 +13,10 @@ from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Moment, Record, Value
 from mcp_server.domain.teams import EnvironmentName
 
-Subject = Literal["database", "control_plane", "registry"]
-Reason = Literal["asked", "schedule", "deletion", "restore", "promotion"]
+Subject = Literal["database", "outside", "control_plane", "registry"]
+"""`outside`: a database of a code base that Quaymaster did not make."""
+
+Reason = Literal["asked", "schedule", "deletion", "restore", "promotion", "schema"]
 
 SUFFIX = ".qmbackup"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")

@@ -206,13 +206,14 @@ def port_key(host: str, port: int) -> str:
 
 
 class Login(Value):
-    """Where and as whom to log in over TCP."""
+    """Where and as whom to log in. `ssl` is one of libpq's modes; on the loopback of this host there is none."""
 
     host: str
     port: int
     database: str
     role: str
     password: SecretStr
+    ssl: str = "disable"
 
 
 # -- which one is meant ------------------------------------------------------------------------------------

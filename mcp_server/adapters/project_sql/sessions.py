@@ -126,7 +126,7 @@ async def _connected(login: Login, seconds: float, read_only: bool) -> asyncpg.C
             user=login.role,
             password=login.password.get_secret_value(),
             database=login.database,
-            ssl=False,
+            ssl=False if login.ssl == "disable" else login.ssl,
             timeout=CONNECT_SECONDS,
             statement_cache_size=0,
             server_settings={
@@ -142,7 +142,7 @@ async def _connected(login: Login, seconds: float, read_only: bool) -> asyncpg.C
                 "client_min_messages": "error",
             },
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         why = (
             f"SQLSTATE {error.sqlstate}" if isinstance(error, asyncpg.PostgresError) else type(error).__name__
         )
