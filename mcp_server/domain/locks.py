@@ -121,6 +121,14 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """The locks of a project that concern one call of a holder, and `held`: how many it has in all, ended ones too."""
+
+    locks: tuple[Lock, ...]
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
 class Clash:
     """A wanted path, and a lock of another holder that excludes it."""
 

@@ -75,6 +75,24 @@ def matches(pattern: str, path: str) -> bool:
     return _segments_meet(_parse(pattern).segments, path.rstrip("/").split("/"))
 
 
+def root_of(canonical: str) -> str:
+    """The leading segments without wildcards, each with its slash; empty when there are none.
+
+    Two patterns overlap only where the root of one begins with the root of the other.
+    """
+    return _parse(canonical).root
+
+
+def roots_above(root: str) -> list[str]:
+    """The roots that `root` begins with, from the project's to itself."""
+    return [root[:end] for end in (0, *(at + 1 for at, letter in enumerate(root) if letter == "/"))]
+
+
+def root_after(root: str) -> str:
+    """The first text, by code points, that follows everything which begins with `root` (not the empty one)."""
+    return root[:-1] + "0"  # "0" follows "/"
+
+
 class PathIndex(Generic[T]):
     """Values under canonical patterns, to ask again and again which of them a pattern overlaps."""
 
@@ -92,14 +110,13 @@ class PathIndex(Generic[T]):
         return [value for pattern, value in entries if _patterns_meet(wanted, pattern)]
 
     def _at_or_above(self, root: str) -> list[int]:
-        ends = [0] + [at + 1 for at, character in enumerate(root) if character == "/"]
-        return [at for end in ends for at in self._exactly(root[:end])]
+        return [at for above in roots_above(root) for at in self._exactly(above)]
 
     def _exactly(self, root: str) -> list[int]:
         return self._order[bisect_left(self._roots, root) : bisect_right(self._roots, root)]
 
     def _below(self, root: str) -> list[int]:
-        past = bisect_left(self._roots, root[:-1] + "0") if root else len(self._roots)  # "0" follows "/"
+        past = bisect_left(self._roots, root_after(root)) if root else len(self._roots)
         return self._order[bisect_right(self._roots, root) : past]
 
 

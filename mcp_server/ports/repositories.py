@@ -31,7 +31,7 @@ from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
 from mcp_server.domain.idempotency import Remembered
 from mcp_server.domain.keys import ApiKey
-from mcp_server.domain.locks import Lock, LockScope
+from mcp_server.domain.locks import Lock, LockScope, Near
 from mcp_server.domain.members import Member
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
 from mcp_server.domain.plans import Plan
@@ -261,6 +261,16 @@ class Locks(Repository[Lock], Protocol):
 
     async def of_project(self, project: str) -> Sequence[Lock]:
         """All, expired ones too, by path and then id. Read under the held scope it is the truth."""
+        ...
+
+    async def near(
+        self, project: str, paths: Sequence[str], holder: str, *, until: datetime, whole: bool
+    ) -> Near:
+        """By path and then id: the locks that may overlap one of the canonical `paths` (their roots lie above or
+        below each other), those whose lease ends by `until`, and with `whole` all of the holder's.
+
+        Read under the held scope it is the truth.
+        """
         ...
 
     async def of_task(self, task_id: str) -> Sequence[Lock]:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from mcp_server.domain.callers import Caller, holder_of
 from mcp_server.domain.errors import Conflict, Invalid, QuotaExceeded
 from mcp_server.domain.locks import (
     MAX_HELD,
+    SOON_SECONDS,
     Granted,
     Lock,
     LockScope,
+    Near,
     Refused,
     Swept,
     Terms,
@@ -35,13 +38,17 @@ from mcp_server.services.lock_views import locked
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The locks of a project while its scope is held: nobody else decides about them."""
+    """The locks of a project while its scope is held: nobody else decides about them.
+
+    `swept` may be without what does not concern the call; `held` counts all of the holder's.
+    """
 
     project: Project
     scope: LockScope
     swept: Swept
     now: Moment
     holder: str
+    held: int
 
     @property
     def own(self) -> tuple[Lock, ...]:
@@ -52,21 +59,45 @@ class Board:
         return lost_notices(self.swept.told)
 
 
-async def held_board(tx: Transaction, caller: Caller, project: str, holder: str) -> Board:
-    """Hold the project's scope, made at its first use, and read its locks. Raises NotFound."""
+async def held_board(
+    tx: Transaction,
+    caller: Caller,
+    project: str,
+    holder: str,
+    *,
+    near: Sequence[str] | None = None,
+    whole: bool = True,
+) -> Board:
+    """Hold the project's scope, made at its first use, and read its locks. Raises NotFound.
+
+    With `near` only those that may overlap these paths, that end soon and, with `whole`, all of the holder's.
+    """
     found = await project_of(tx, caller, project)
     # A missing scope is held too: of two first callers the second finds what the first made.
     scope = await tx.lock_scopes.hold(found.name) or await tx.lock_scopes.add(LockScope(project=found.name))
-    locks = await tx.locks.of_project(found.name)
     now = await tx.now()
-    return Board(found, scope, sweep(scope, locks, holder, now), now, holder)
+    seen = await seen_near(tx, found, near, holder, now, whole=whole)
+    swept = sweep(scope, seen.locks, holder, now)
+    ended = sum(lock.holder == holder for lock in swept.ended)
+    return Board(found, scope, swept, now, holder, seen.held - ended)
+
+
+async def seen_near(
+    tx: Reading, project: Project, near: Sequence[str] | None, holder: str, now: Moment, *, whole: bool
+) -> Near:
+    """See `held_board`; without `near` all locks of the project."""
+    if near is not None:
+        until = now + timedelta(seconds=SOON_SECONDS)
+        return await tx.locks.near(project.name, near, holder, until=until, whole=whole)
+    locks = tuple(await tx.locks.of_project(project.name))
+    return Near(locks, sum(lock.holder == holder for lock in locks))
 
 
 async def heartbeat(tx: Transaction, caller: Caller, project: str, task_id: str | None) -> tuple[str, ...]:
     """Renew the caller's leases of a task that a call names; returns what it should hear (lost, expiring)."""
     if task_id is None:
         return ()
-    board = await held_board(tx, caller, project, holder_of(caller, task_id))
+    board = await held_board(tx, caller, project, holder_of(caller, task_id), near=())
     return await beat(tx, board)
 
 
@@ -113,7 +144,7 @@ async def release_task(tx: Transaction, board: Board, task: Task) -> int:
 
 async def _keep(tx: Transaction, board: Board, terms: Terms, granted: Granted) -> Sequence[Lock]:
     """Save what was granted, with one new fence when anything is held that was not."""
-    elsewhere = sum(lock.path not in terms.paths for lock in board.own)
+    elsewhere = board.held - sum(lock.path in terms.paths for lock in board.own)
     if elsewhere + len(terms.paths) > MAX_HELD:
         raise QuotaExceeded(
             f"a holder has at most {MAX_HELD} locks in a project",

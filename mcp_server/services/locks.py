@@ -37,6 +37,7 @@ from mcp_server.services.lock_board import (
     renewed,
     require_open,
     require_task,
+    seen_near,
     take_from_others,
 )
 from mcp_server.services.lock_views import (
@@ -92,7 +93,9 @@ class Locks:
         call.about("locks", project)
 
         async def lock(tx: Transaction) -> LocksResult:
-            board = await held_board(tx, call.caller, project, terms.holder)
+            board = await held_board(
+                tx, call.caller, project, terms.holder, near=terms.paths, whole=task_id is not None
+            )
             await require_open(tx, call.caller, board.project, task_id)
             locks = await grant(tx, board, terms)
             others = [each for each in board.own if each.path not in terms.paths]
@@ -120,7 +123,7 @@ class Locks:
         call.about("locks", project)
 
         async def release(tx: Transaction) -> ReleaseResult:
-            board = await held_board(tx, call.caller, project, holder)
+            board = await held_board(tx, call.caller, project, holder, near=())
             await require_task(tx, call.caller, board.project, task_id)
             await clear(tx, board)
             asked = None if wanted is None else {path.rstrip("/") for path in wanted}
@@ -154,7 +157,7 @@ class Locks:
         call.about("locks", project)
 
         async def renew(tx: Transaction) -> LocksResult:
-            board = await held_board(tx, call.caller, project, holder)
+            board = await held_board(tx, call.caller, project, holder, near=())
             await require_task(tx, call.caller, board.project, task_id)
             await clear(tx, board)
             locks = await renewed(tx, board, board.own, seconds)
@@ -184,7 +187,7 @@ class Locks:
         async def look(tx: Reading) -> tuple[CheckResult, bool]:
             found = await project_of(tx, call.caller, project)
             await require_task(tx, call.caller, found, task_id)
-            swept, now = await _seen(tx, found, holder)
+            swept, now = await _seen(tx, found, holder, near=paths)
             own = [lock for lock in swept.live if lock.holder == holder]
             clashes = clashes_of(swept.live, paths, "editing", holder, now)
             result = CheckResult(
@@ -253,7 +256,7 @@ class Locks:
         call.about("locks", project)
 
         async def take(tx: Transaction) -> TakeOverResult:
-            board = await held_board(tx, call.caller, project, terms.holder)
+            board = await held_board(tx, call.caller, project, terms.holder, near=terms.paths)
             await require_open(tx, call.caller, board.project, task_id)
             clashes = clashes_of(board.swept.live, terms.paths, "editing", terms.holder, board.now)
             taken = list({clash.lock.id: clash.lock for clash in clashes}.values())
@@ -293,11 +296,13 @@ class Locks:
 # -- without holding anything ----------------------------------------------------------------------------
 
 
-async def _seen(tx: Reading, project: Project, holder: str | None) -> tuple[Swept, Moment]:
+async def _seen(
+    tx: Reading, project: Project, holder: str | None, near: Sequence[str] | None = None
+) -> tuple[Swept, Moment]:
     scope = await tx.lock_scopes.get(project.name) or LockScope(project=project.name)
-    locks = await tx.locks.of_project(project.name)
     now = await tx.now()
-    return sweep(scope, locks, holder, now), now
+    seen = await seen_near(tx, project, near, holder or "", now, whole=True)
+    return sweep(scope, seen.locks, holder, now), now
 
 
 async def _patiently(seconds: float, attempt: Callable[[], Awaitable[LocksResult]]) -> LocksResult:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server.domain.paths import InvalidPath, PathIndex, matches, normalise, overlap
+from mcp_server.domain.paths import InvalidPath, PathIndex, matches, normalise, overlap, root_of, roots_above
 
 # -- canonical forms ------------------------------------------------------------------------------------
 
@@ -306,6 +306,13 @@ def test_patterns_made_to_be_slow_are_answered_at_once(a: str, b: str) -> None:
 def test_the_index_finds_what_asking_one_by_one_finds_in_the_same_order(held: list[str], wanted: str) -> None:
     found = PathIndex((path, at) for at, path in enumerate(held)).overlapping(wanted)
     assert found == [at for at, path in enumerate(held) if overlap(wanted, path)]
+
+
+@given(FORMS | SMALL, FORMS | SMALL)
+def test_patterns_overlap_only_where_one_root_begins_with_the_other(a: str, b: str) -> None:
+    one, other = root_of(a), root_of(b)
+    if overlap(a, b):
+        assert one in roots_above(other) or other in roots_above(one)
 
 
 def test_the_index_looks_above_and_below_and_not_at_neighbours_that_sort_between() -> None:

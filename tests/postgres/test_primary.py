@@ -17,6 +17,7 @@ from mcp_server.domain.idempotency import Remembered
 from mcp_server.domain.keys import ApiKey
 from mcp_server.domain.locks import LockScope, next_fence
 from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.paths import root_of
 from mcp_server.domain.tasks import Task
 from mcp_server.ports.mirror import AlreadyApplied, Position
 from tests.postgres.samples import INTENT, NOW, add, begin_with_project, lock, project, team
@@ -202,6 +203,18 @@ async def test_the_database_itself_refuses_a_second_exclusive_lock(
             )
     finally:
         await connection.close()
+
+
+async def test_the_database_finds_the_root_of_a_path_as_the_domain_does(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    paths = ["a", "a/b", "a/", "a/b/", "**", "*", "a/*", "a/*/", "a/b?/c", "a/**/b.py", "é/ü", "[x]/{y}", "?"]
+    connection = await asyncpg.connect(database_url)
+    try:
+        roots = [await connection.fetchval("SELECT lock_root($1)", path) for path in paths]
+    finally:
+        await connection.close()
+    assert roots == [root_of(path) for path in paths]
 
 
 async def test_text_that_postgresql_cannot_store_is_invalid(primary: PostgresPrimary) -> None:

@@ -115,6 +115,8 @@ async def everything(tx: Reading) -> list[Any]:
     for project in ("p1", "p2"):
         found.append(list((await tx.tasks.of_project(project)).items))
         found.append(list(await tx.locks.of_project(project)))
+        found.append(await tx.locks.near(project, ["b/c.py"], "k1", until=at(4), whole=False))
+        found.append(await tx.locks.near(project, ["a.py/*"], "k2", until=at(0), whole=True))
     return found
 
 

@@ -12,7 +12,7 @@ from mcp_server.domain.errors import Conflict, Invalid
 from mcp_server.domain.nouns import BY_NOUN
 from mcp_server.domain.records import Record
 from mcp_server.ports.repositories import Repository
-from mcp_server.ports.store import Store, Transaction
+from mcp_server.ports.store import Reading, Store, Transaction
 from tests.store import samples
 from tests.store.samples import SAMPLES, SETUP, at
 
@@ -314,3 +314,56 @@ async def test_the_store_says_that_it_is_well(ready: Store) -> None:
     assert status.healthy
     assert status.mode in ("embedded", "primary")
     assert status.pending == 0
+
+
+HELD = {
+    "whole": "**",
+    "above": "src/",
+    "star": "src/*.py",
+    "there": "src/app",
+    "below": "src/app/x.py",
+    "next": "src/app.py",
+    "aside": "docs/a",
+    "\U0010ffff": "\U0010ffff/a",
+}
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        ([], {}),
+        (["src/app"], {"whole", "above", "star", "there", "below"}),
+        (["src/app/"], {"whole", "above", "star", "there", "below"}),
+        (["src/app/?.py"], {"whole", "above", "star", "there", "below"}),
+        (["src/app.py", "docs/b"], {"whole", "above", "star", "next"}),
+        (["**"], set(HELD)),
+        (["*.py"], set(HELD)),
+    ],
+)
+async def test_locks_near_paths_are_those_whose_root_lies_above_or_below(
+    ready: Store, paths: list[str], found: set[str]
+) -> None:
+    async def keep(tx: Transaction) -> None:
+        for name, path in HELD.items():
+            await tx.locks.add(samples.lock(name, path=path, holder=f"h-{name}"))
+
+    await ready.run(keep, SETUP)
+    near = await ready.read(lambda tx: tx.locks.near("app", paths, "me", until=at(0), whole=True))
+    assert {lock.id for lock in near.locks} == set(found)
+    assert [lock.path for lock in near.locks] == sorted(lock.path for lock in near.locks)
+    assert near.held == 0
+
+
+async def test_locks_near_nothing_are_those_that_end_soon_and_the_holder_s_own(ready: Store) -> None:
+    async def keep(tx: Transaction) -> None:
+        await tx.locks.add(samples.lock("ends", holder="a", expires_at=at(60)))
+        await tx.locks.add(samples.lock("later", holder="a", expires_at=at(61)))
+        await tx.locks.add(samples.lock("mine", holder="me", expires_at=at(900)))
+
+    async def near(tx: Reading, whole: bool) -> tuple[list[str], int]:
+        found = await tx.locks.near("app", (), "me", until=at(60), whole=whole)
+        return [lock.id for lock in found.locks], found.held
+
+    await ready.run(keep, SETUP)
+    assert await ready.read(lambda tx: near(tx, False)) == (["ends"], 1)
+    assert await ready.read(lambda tx: near(tx, True)) == (["ends", "mine"], 1)

@@ -4,9 +4,14 @@ where."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from mcp_server.adapters.postgres.rows import Row, Rows
-from mcp_server.domain.locks import Lock, LockScope
+from mcp_server.domain.locks import Lock, LockScope, Near
+from mcp_server.domain.paths import root_after, root_of, roots_above
+
+_PAST_ALL = "\U0010ffff" * 64
+"""In code point order after every root."""
 
 
 class LockScopeRows(Rows[LockScope]):
@@ -76,6 +81,51 @@ class LockRows(Rows[Lock]):
             project,
         )
         return self._records(rows)
+
+    async def near(
+        self, project: str, paths: Sequence[str], holder: str, *, until: datetime, whole: bool
+    ) -> Near:
+        roots = {root_of(path) for path in paths}
+        rows = await self._session.all(
+            """
+            WITH near AS (
+              SELECT f.id FROM work_task_files f
+              WHERE f.project_name = $1 AND f.status = 'locked' AND lock_root(f.file_path) COLLATE "C" = ANY ($2)
+              UNION
+              SELECT f.id FROM unnest($3::TEXT[], $4::TEXT[]) AS below (root, past) JOIN work_task_files f
+                ON f.project_name = $1 AND f.status = 'locked'
+                AND lock_root(f.file_path) COLLATE "C" > below.root
+                AND lock_root(f.file_path) COLLATE "C" < below.past
+              UNION
+              SELECT f.id FROM work_task_files f
+              WHERE f.project_name = $1 AND f.status = 'locked' AND f.expires_at <= $5
+              UNION
+              SELECT f.id FROM work_task_files f
+              WHERE f.project_name = $1 AND f.status = 'locked' AND $7 AND md5(f.holder) = md5($6) AND f.holder = $6
+            ), own AS (
+              SELECT count(*) AS held FROM work_task_files f
+              WHERE f.project_name = $1 AND f.status = 'locked' AND md5(f.holder) = md5($6) AND f.holder = $6
+            )
+            SELECT own.held, found.* FROM own LEFT JOIN (
+            """  # noqa: S608  # literals of ours
+            + self.select
+            + """
+            WHERE work_task_files.id IN (SELECT near.id FROM near)
+            ) AS found ON true
+            ORDER BY found.path COLLATE "C", found.id COLLATE "C"
+            """,
+            project,
+            sorted({above for root in roots for above in roots_above(root)}),
+            sorted(roots),
+            [root_after(root) if root else _PAST_ALL for root in sorted(roots)],
+            until,
+            holder,
+            whole,
+        )
+        return Near(
+            tuple(self._record(row, without=("held",)) for row in rows if row["id"] is not None),
+            rows[0]["held"],
+        )
 
     async def of_task(self, task_id: str) -> Sequence[Lock]:
         rows = await self._session.all(

@@ -159,8 +159,8 @@ class Rows(Generic[R]):
     def _noun(self) -> str:
         return self.kind.noun
 
-    def _record(self, row: Row) -> R:
-        fields = {name: value for name, value in self._fields(row).items() if name != _HELD_AT}
+    def _record(self, row: Row, *, without: Sequence[str] = (_HELD_AT,)) -> R:
+        fields = {name: value for name, value in self._fields(row).items() if name not in without}
         try:
             return self.kind.model_validate(fields)  # type: ignore[return-value]
         except ValidationError as error:

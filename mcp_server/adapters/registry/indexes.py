@@ -9,6 +9,7 @@ from typing import Any
 
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.nouns import BY_NOUN
+from mcp_server.domain.paths import root_of
 
 Order = tuple[Any, ...]
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -134,6 +135,16 @@ VERSIONS_OF_ENVIRONMENT = Listing(
 )
 TASKS_OF_PROJECT = _by_time("tasks", lambda r: r.project, "created_at", newest=True)
 LOCKS_OF_PROJECT = _by_text("locks", lambda r: r.project, "path", "id")
+LOCKS_BY_ROOT = Listing(
+    "locks",
+    lambda r: r.project,
+    lambda r: (root_of(r.path), r.id),
+    lambda r: (root_of(r.path), r.id),
+    lambda position: position,
+    2,
+)
+LOCKS_BY_EXPIRY = _by_time("locks", lambda r: r.project, "expires_at", newest=False)
+LOCKS_OF_HOLDER = _by_text("locks", lambda r: (r.project, r.holder), "id")
 LOCKS_OF_TASK = _by_text("locks", lambda r: r.task_id, "path", "id")
 PLANS_BY_EXPIRY = _by_time("plans", _all, "expires_at", newest=False)
 IDEMPOTENCY_BY_EXPIRY = _by_time("idempotency", _all, "expires_at", newest=False)
@@ -165,6 +176,9 @@ LISTINGS: tuple[Listing, ...] = (
     VERSIONS_OF_ENVIRONMENT,
     TASKS_OF_PROJECT,
     LOCKS_OF_PROJECT,
+    LOCKS_BY_ROOT,
+    LOCKS_BY_EXPIRY,
+    LOCKS_OF_HOLDER,
     LOCKS_OF_TASK,
     PLANS_BY_EXPIRY,
     IDEMPOTENCY_BY_EXPIRY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Generic, TypeVar, cast
 
 from mcp_server.adapters.registry import indexes
@@ -19,9 +19,10 @@ from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironmen
 from mcp_server.domain.errors import Conflict
 from mcp_server.domain.idempotency import Remembered
 from mcp_server.domain.keys import ApiKey
-from mcp_server.domain.locks import Lock, LockScope
+from mcp_server.domain.locks import Lock, LockScope, Near
 from mcp_server.domain.members import Member
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page, decode_cursor, page_of
+from mcp_server.domain.paths import root_of, roots_above
 from mcp_server.domain.plans import Plan
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Record
@@ -323,6 +324,32 @@ class RegistryLocks(Kept[Lock]):
 
     async def of_project(self, project: str) -> Sequence[Lock]:
         return list(self._records(indexes.LOCKS_OF_PROJECT, project))
+
+    async def near(
+        self, project: str, paths: Sequence[str], holder: str, *, until: datetime, whole: bool
+    ) -> Near:
+        found = {
+            lock.id: lock
+            for root in {root_of(path) for path in paths}
+            for lock in self._around(project, root)
+        }
+        ending = self._records(indexes.LOCKS_BY_EXPIRY, project)
+        found |= {lock.id: lock for lock in takewhile(lambda lock: lock.expires_at <= until, ending)}
+        if whole:
+            found |= {lock.id: lock for lock in self._records(indexes.LOCKS_OF_HOLDER, (project, holder))}
+        return Near(
+            tuple(sorted(found.values(), key=lambda lock: (lock.path, lock.id))),
+            self._view.count(indexes.LOCKS_OF_HOLDER, (project, holder)),
+        )
+
+    def _around(self, project: str, root: str) -> Iterator[Lock]:
+        """The locks whose root lies above `root`, there or below."""
+        for above in roots_above(root)[:-1]:
+            yield from takewhile(lambda lock: root_of(lock.path) == above, self._from(project, above))  # noqa: B023
+        yield from takewhile(lambda lock: root_of(lock.path).startswith(root), self._from(project, root))
+
+    def _from(self, project: str, root: str) -> Iterator[Lock]:
+        return self._records(indexes.LOCKS_BY_ROOT, project, (root,))
 
     async def of_task(self, task_id: str) -> Sequence[Lock]:
         return list(self._records(indexes.LOCKS_OF_TASK, task_id))
