@@ -47,19 +47,22 @@ def _migration_states(status: MigrationStatus) -> list[tuple[str, str]]:
     return [*rows, *((each.name, "pending") for each in status.pending)]
 
 
-async def edge_config(settings: Settings) -> str:
-    """The configuration that the proxy is to run. Raises Invalid where Quaymaster writes none."""
+async def edge_config(settings: Settings, version: str | None = None) -> str:
+    """The configuration that the proxy is to run; `version` of Caddy, where it is not the one of this machine.
+
+    Raises Invalid where Quaymaster writes none.
+    """
     from mcp_server.adapters.edge.caddy.edge import CaddyEdge
 
     mirror = await RegistryMirror.open(settings.home)
     try:
         async with workplace(settings, mirror) as place:
             if isinstance(place.edge, CaddyEdge):
-                return place.edge.configuration()
+                return await place.edge.configuration(version)
     finally:
         mirror.close()
     if settings.edge == "nginx":
-        return f"include {settings.home / 'edge' / 'nginx.conf'};\n"
+        return f"include {(settings.edge_dir or settings.home / 'edge') / 'nginx.conf'};\n"
     raise Invalid("there is no proxy to configure", next="Set QUAYMASTER_EDGE to caddy or nginx.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 
@@ -14,6 +15,7 @@ from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.config import Settings
 from mcp_server.domain.databases import Site
+from mcp_server.domain.errors import Invalid
 from mcp_server.ports.edge import Edge
 
 CLOSE_SECONDS = 5.0
@@ -62,7 +64,9 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
     from mcp_server.adapters.edge.probes import Door
     from mcp_server.adapters.edge.switch import SwitchDirectory
 
-    directory = SwitchDirectory(settings.home / "edge", site.installation, home=site.home)
+    directory = SwitchDirectory(
+        settings.edge_dir or settings.home / "edge", site.installation, home=site.home
+    )
     token = directory.token()
     ports = (settings.edge_http_port, settings.edge_https_port)
     door = Door("127.0.0.1", *ports, settings.edge_tls, token)
@@ -76,9 +80,10 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
         )
         return NginxEdge(directory, wanted, door, HostNginx())
     from mcp_server.adapters.edge.caddy.config import CaddySettings
-    from mcp_server.adapters.edge.caddy.container import ADMIN, INSIDE, STORAGE, ContainerCaddy
+    from mcp_server.adapters.edge.caddy.container import ACME_ROOT, ADMIN, STORAGE, ContainerCaddy
     from mcp_server.adapters.edge.caddy.edge import CaddyEdge
     from mcp_server.adapters.edge.caddy.host import HostCaddy
+    from mcp_server.adapters.edge.container import INSIDE
 
     if settings.edge_mode == "host":
         own = CaddySettings(
@@ -89,6 +94,9 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
             https_port=ports[1],
             public_https_port=ports[1],
             tls=settings.edge_tls,
+            email=settings.edge_email,
+            directory=settings.edge_acme_url,
+            directory_root=str(settings.edge_acme_root) if settings.edge_acme_root else None,
         )
         return CaddyEdge(directory, own, door, HostCaddy())
     managed = CaddySettings(
@@ -99,8 +107,21 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
         admin=ADMIN,
         public_https_port=ports[1],
         tls=settings.edge_tls,
+        email=settings.edge_email,
+        directory=settings.edge_acme_url,
+        directory_root=ACME_ROOT if settings.edge_acme_root else None,
     )
+    acme_root = _read_root(settings.edge_acme_root) if settings.edge_acme_root else None
     public = settings.base_domain != "localhost"
     image = settings.edge_image or "caddy:2"
-    caddy = ContainerCaddy(engine, site.owner(), image, directory.root, ports, public=public)
+    caddy = ContainerCaddy(
+        engine, site.owner(), image, directory.root, ports, public=public, acme_root=acme_root
+    )
     return CaddyEdge(directory, managed, door, caddy)
+
+
+def _read_root(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Invalid(f"QUAYMASTER_EDGE_ACME_ROOT cannot be read: {error.strerror}") from error

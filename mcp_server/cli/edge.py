@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 
 from mcp_server.cli.context import FAILED, OK, Context
@@ -11,13 +12,26 @@ from mcp_server.cli.parsing import Commands, group
 def add(commands: Commands) -> None:
     edge = group(commands, "edge", "the reverse proxy in front of the projects")
     config = edge.add_parser("config", help="print the proxy's configuration; it holds a secret word")
+    config.add_argument(
+        "--caddy",
+        metavar="VERSION",
+        type=version,
+        help="Caddy's version, where it is not the one that is found here",
+    )
     config.set_defaults(run=run_config)
     check = edge.add_parser("check", help="say what disagrees; exit 1 when anything does")
     check.set_defaults(run=run_check)
 
 
+def version(text: str) -> str:
+    """Raises ValueError for what is no version."""
+    if not re.fullmatch(r"v?\d+(\.\d+){1,2}", text):
+        raise ValueError
+    return text
+
+
 async def run_config(chosen: Namespace, context: Context) -> int:
-    context.out.write(await context.root.edge_config(context.settings))
+    context.out.write(await context.root.edge_config(context.settings, chosen.caddy))
     return OK
 
 

@@ -105,6 +105,20 @@ def _zone_names(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_domain(text) for text in texts)
 
 
+def _email(text: str) -> str:
+    """An address as a CA takes it. Without braces, which Caddy would replace."""
+    if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`|~-]{1,64}@[^@]+", text):
+        _refuse()
+    _domain(text.rpartition("@")[2])
+    return text
+
+
+def _acme_url(text: str) -> str:
+    if re.search(r"[{}\s]", text):
+        _refuse()
+    return _public_url(text)
+
+
 def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
     if not texts or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", text) for text in texts):
         _refuse()
@@ -278,6 +292,15 @@ DockerHost = Annotated[
     BeforeValidator(_strip),
     AfterValidator(_docker_host),
     WithJsonSchema({"rule": "a URL such as unix:///path or tcp://host:port, without a password"}),
+]
+Email = Annotated[
+    str, BeforeValidator(_strip), AfterValidator(_email), WithJsonSchema({"rule": "an e-mail address"})
+]
+AcmeUrl = Annotated[
+    str,
+    BeforeValidator(_strip),
+    AfterValidator(_acme_url),
+    WithJsonSchema({"rule": "an http or https URL without user, query and fragment"}),
 ]
 HomePath = Annotated[Path, BeforeValidator(_absolute), WithJsonSchema({"rule": "a path"})]
 Roots = Annotated[

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from mcp_server.config.kinds import (
+    AcmeUrl,
     Count,
     Cpus,
     DatabaseHost,
@@ -20,6 +21,7 @@ from mcp_server.config.kinds import (
     EdgeMode,
     EdgePlaces,
     EdgeTls,
+    Email,
     EncryptionKey,
     EngineName,
     Environment,
@@ -171,6 +173,11 @@ class Settings(BaseModel):
     edge_image: Image | None = _variable(None, "Image of the managed proxy.", shown="follows QUAYMASTER_EDGE")
     edge_http_port: Port = _variable(80, "Port of the proxy for HTTP.")
     edge_https_port: Port = _variable(443, "Port of the proxy for HTTPS.")
+    edge_dir: HomePath | None = _variable(
+        None,
+        "What the proxy reads; for a proxy of another user, a directory outside the state directory.",
+        shown="edge in the state directory",
+    )
     base_domain: Domain = _variable(
         "localhost",
         "Projects answer at {project}.{base} in production, {project}-{environment}.{base} elsewhere.",
@@ -181,6 +188,11 @@ class Settings(BaseModel):
         description="Certificates: by ACME, its staging service, an internal authority, or none.",
         json_schema_extra={"shown": "off for localhost, else acme"},
     )
+    edge_email: Email | None = _variable(None, "Address that the ACME service may write to.")
+    edge_acme_url: AcmeUrl | None = _variable(
+        None, "Directory of another ACME service.", shown="follows QUAYMASTER_EDGE_TLS"
+    )
+    edge_acme_root: HomePath | None = _variable(None, "File of that service's root certificate, in PEM.")
     edge_address: EdgePlaces = _variable(
         (),
         "Where DNS must lead for a domain to be verified: the proxy's addresses, or one name that has them.",

@@ -8,8 +8,9 @@ import pytest
 
 from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
 from mcp_server.adapters.edge.caddy.config import CaddySettings
-from mcp_server.adapters.edge.caddy.container import ADMIN, INSIDE, STORAGE, ContainerCaddy, alias, container
+from mcp_server.adapters.edge.caddy.container import ADMIN, STORAGE, ContainerCaddy, container
 from mcp_server.adapters.edge.caddy.edge import CaddyEdge
+from mcp_server.adapters.edge.container import INSIDE, alias
 from mcp_server.adapters.edge.probes import Door
 from mcp_server.adapters.edge.switch import SwitchDirectory
 from mcp_server.domain.errors import Conflict

@@ -1,6 +1,6 @@
 """The state of the edge as a directory that the proxy reads at every request.
 
-    ROOT/installation                        whose directory this is
+    ROOT/installation                        whose directory this is: an installation and its home
     ROOT/probe                               the word by which the proxy knows a probe
     ROOT/lock                                held by whoever changes something
     ROOT/switch/hosts/HOST                   -> ../routes/ROUTE or ../previews/ROUTE.SLOT
@@ -55,7 +55,7 @@ class SwitchDirectory:
     """Synchronous: a method blocks on the disk or, for at most LOCK_TIMEOUT seconds, on another process."""
 
     def __init__(self, root: Path, installation: str, *, home: str | None = None) -> None:
-        """`home`: what the installation was called while the home was one of its own; such a directory is ours."""
+        """`home`: whose of this installation it is; it stays that home's under whichever installation."""
         self._root = root
         self._installation = installation
         self._home = home
@@ -297,22 +297,27 @@ class SwitchDirectory:
                 next=f"Make {self._root} writable for Quaymaster's user, on a disk that has room.",
             ) from error
 
+    def _owned(self, installation: str, home: str | None = None) -> bool:
+        """An older directory names no home, or an installation that was called like its only home."""
+        if self._home is None or home is None:
+            return installation in (self._installation, self._home)
+        return home == self._home
+
     def _own(self) -> None:
         path = self._root / "installation"
         try:
-            owner = path.read_text().strip()
+            found = path.read_text().split()
         except FileNotFoundError:
-            _write(path, self._installation, 0o644)
-            owner = self._installation
-        if owner == self._home != self._installation:
-            _write(path, self._installation, 0o644)
-            owner = self._installation
-        if owner != self._installation:
+            found = []
+        if found and not self._owned(*found[:2]):
             raise Conflict(
-                "The edge's directory belongs to another installation; nothing in it was changed.",
-                next=f"Use another state directory, or remove {path} if the other installation is gone.",
-                owner=owner,
+                "The edge's directory belongs to another installation or home; nothing in it was changed.",
+                next=f"Use another directory (QUAYMASTER_EDGE_DIR), or remove {path} if that one is gone.",
+                owner=found[0],
             )
+        mine = [self._installation, *([self._home] if self._home else [])]
+        if found != mine and (self._home or not found):
+            _write(path, " ".join(mine), 0o644)
         for folder in (self._switch, self._hosts, self._routes, self._previews, self._tls):
             _make(folder)
 

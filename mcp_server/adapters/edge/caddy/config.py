@@ -14,6 +14,7 @@ from mcp_server.adapters.edge.probes import EDGE_HEADER, PROBE_HEADER, SLOT_HEAD
 from mcp_server.domain.records import Value
 
 Tls = Literal["acme", "staging", "internal", "off"]
+Permission = Literal["module", "ask"]
 Json = dict[str, Any]
 
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -40,10 +41,10 @@ class CaddySettings(Value):
     https_port: int = 443
     public_https_port: int = 443
     tls: Tls = "off"
-    permission: Literal["module", "ask"] = "module"
-    email: str | None = None
-    directory: str | None = None
-    directory_root: str | None = None
+    permission: Permission = "module"
+    email: str | None = Field(default=None, pattern=r"^[^@\s{}]+@[^@\s{}]+$")
+    directory: str | None = Field(default=None, pattern=r"^https?://[^\s{}]+$")
+    directory_root: str | None = Field(default=None, pattern=r"^/[^{}]*$")
 
 
 def configuration(settings: CaddySettings) -> Json:
@@ -90,8 +91,10 @@ def text(settings: CaddySettings) -> str:
 
 
 def identity(settings: CaddySettings) -> str:
-    """What the proxy answers to a probe: whose it is, and which configuration it runs."""
-    described = settings.model_dump_json(exclude={"token"})
+    """What the proxy answers to a probe: whose it is, and which configuration it runs. How its version spells a
+    key is no difference: had it been wrong, it would not have started.
+    """
+    described = settings.model_dump_json(exclude={"token", "permission"})
     secure = [_redirect(settings)] if settings.tls != "off" else []
     shape = json.dumps([*secure, *_projects(settings)], sort_keys=True).replace(settings.token, "")
     return f"{settings.installation} {hashlib.sha256((described + shape).encode()).hexdigest()[:16]}"

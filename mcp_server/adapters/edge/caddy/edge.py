@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
-from mcp_server.adapters.edge.caddy.config import CaddySettings, identity, text
+from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, identity, text
+from mcp_server.adapters.edge.caddy.versions import permission_of
 from mcp_server.adapters.edge.probes import Answer, Door, probe
 from mcp_server.adapters.edge.switch import SwitchDirectory
 from mcp_server.domain.routes import Preview, Probe, Repair, Route, Target
@@ -32,6 +33,10 @@ class Caddy(Protocol):
 
     async def ensure(self, settings: CaddySettings, observed: Observed) -> None: ...
 
+    async def permission(self) -> Permission:
+        """How this Caddy's version spells who allows certificates."""
+        ...
+
     async def connections(self, target: Target) -> int: ...
 
 
@@ -46,9 +51,14 @@ class CaddyEdge:
         self._door = door
         self._caddy = caddy
 
-    def configuration(self) -> str:
-        """What Caddy is to run. It holds the probes' word."""
-        return text(self._settings)
+    async def configuration(self, version: str | None = None) -> str:
+        """What Caddy is to run, in the spelling of this version, or of the one that is there. It holds the probes'
+        word.
+        """
+        if self._settings.tls == "off":
+            return text(self._settings)
+        permission = permission_of(version) if version else await self._caddy.permission()
+        return text(self._settings.change(permission=permission))
 
     @property
     def network(self) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio.to_thread
 
-from mcp_server.adapters.edge.caddy.config import CaddySettings, identity
+from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, identity
+from mcp_server.adapters.edge.caddy.versions import permission_of
 from mcp_server.adapters.edge.sockets import established, tables
 from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.routes import Target
@@ -16,9 +18,12 @@ START = "Run 'quaymaster edge config > edge.json' and start Caddy with 'caddy ru
 
 
 class HostCaddy:
-    """Targets are the slots' published ports on loopback. Nothing is ever started here."""
+    """Targets are the slots' published ports on loopback. Nothing is ever started here. `command` runs Caddy."""
 
     network = None
+
+    def __init__(self, command: Sequence[str] = ("caddy",)) -> None:
+        self._command = tuple(command)
 
     def target(self, workload: str, container_port: int, published_port: int) -> Target:
         return Target(host=LOOPBACK, port=published_port)
@@ -34,6 +39,19 @@ class HostCaddy:
             )
         if running != identity(settings):
             raise Unavailable("The Caddy on the edge's port runs an older configuration.", next=START)
+
+    async def permission(self) -> Permission:
+        """By the Caddy that a shell would find; without one, as present versions have it."""
+        return permission_of(await anyio.to_thread.run_sync(self._version))
+
+    def _version(self) -> str:
+        try:
+            done = subprocess.run(
+                [*self._command, "version"], capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout
 
     async def connections(self, target: Target) -> int:
         """Everything on this host that is connected there, so never fewer than Caddy's own."""
