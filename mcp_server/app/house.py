@@ -135,7 +135,7 @@ def _furnished(
             databases=databases,
             base_domain=settings.base_domain,
             let_go=domains.let_go,
-            tidy=hosting.tidy_soon,
+            tidy=hosting.tidy,
         ),
         tasks=Tasks(calls),
         locks=locks,

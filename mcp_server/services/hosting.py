@@ -32,6 +32,7 @@ from mcp_server.services.works import Works
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0
+TIDY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,11 @@ class Hosting:
             one.holder.startswith(f"{self.site.home}/") for one in await tx.ports.of_host(self.site.host)
         )
 
-    def tidy_soon(self) -> None:
-        """A project was deleted: its containers, routes, ports and network go, beside whatever runs."""
+    async def tidy(self) -> None:
+        """A project was deleted: its containers, routes, ports and network go, beside whatever runs.
+
+        Returns when they are gone, or after TIDY_SECONDS: it goes on then, and the next start finishes it.
+        """
         with suppress(QuaymasterError):
-            self.works.begin(f"tidy-{secrets.token_hex(4)}", lambda _: self.recover())
+            work = self.works.begin(f"tidy-{secrets.token_hex(4)}", lambda _: self.recover())
+            await work.follow(TIDY_SECONDS)

@@ -64,6 +64,10 @@ class ProjectList(Result):
     cursor: str | None = None
 
 
+async def nothing_to_tidy() -> None:
+    """Where nothing runs."""
+
+
 class Projects:
     """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team.
 
@@ -80,7 +84,7 @@ class Projects:
         databases: Databases | None = None,
         base_domain: str = "localhost",
         let_go: LetGo | None = None,
-        tidy: Callable[[], None] = lambda: None,
+        tidy: Callable[[], Awaitable[None]] = nothing_to_tidy,
     ) -> None:
         self._calls = calls
         self._base = base_domain
@@ -246,7 +250,7 @@ class Projects:
 
         done = await self._calls.write(call, transaction, PlanResult)
         if done.status == "done":
-            self._tidy()
+            await self._tidy()
         if self._let_go is None or not hosts:
             return done
         return done.change(notices=(*done.notices, *await self._let_go(hosts)))
