@@ -4,6 +4,7 @@ What only some commands need (the protocol's SDK, the web server, drivers) is im
 server on stdio is started for every conversation, and the command line is used in hooks.
 """
 
+from mcp_server.app.backups import backup_create, backup_list, backup_restore, backup_verify
 from mcp_server.app.code_bases import client_writer, code_databases, serve_studio
 from mcp_server.app.house import House, open_app
 from mcp_server.app.identity import local_user, version
@@ -28,6 +29,10 @@ from mcp_server.app.workplace import edge_of
 
 __all__ = [
     "House",
+    "backup_create",
+    "backup_list",
+    "backup_restore",
+    "backup_verify",
     "client_writer",
     "code_databases",
     "edge_check",

@@ -28,6 +28,7 @@ async def lead(house: House) -> None:
     async with anyio.create_task_group() as beside:
         beside.start_soon(house.databases.lead)
         beside.start_soon(house.backups.lead)
+        beside.start_soon(house.installation_backups.lead)
         beside.start_soon(house.branches.lead)
         beside.start_soon(house.promotions.lead)
         beside.start_soon(house.hosting.lead)

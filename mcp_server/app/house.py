@@ -16,12 +16,14 @@ from mcp_server.adapters.webhooks.posting import HttpsWebhook
 from mcp_server.app.databases import databases_of
 from mcp_server.app.hosting import domains_of, hosting_of
 from mcp_server.app.identity import version
+from mcp_server.app.installation_backups import installation_backups_of
 from mcp_server.app.stores import store_over
 from mcp_server.app.workplace import Workplace, workplace
 from mcp_server.config import Settings
 from mcp_server.ports.keyring import KeyRing
 from mcp_server.ports.store import Store
 from mcp_server.services.audit import AuditLog
+from mcp_server.services.backups.installation import InstallationBackups
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.bootstrap import Bootstrap
 from mcp_server.services.branches import Branches
@@ -73,6 +75,7 @@ class House:
     queries: Queries
     templates: Templates
     backups: Backups
+    installation_backups: InstallationBackups
     branches: Branches
     promotions: Promotions
     hosting: Hosting
@@ -148,6 +151,7 @@ def _furnished(
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),
         databases=databases,
         backups=backups,
+        installation_backups=installation_backups_of(settings, store, databases.parts.sealer, place),
         branches=branches,
         promotions=promotions,
         templates=Templates(databases.parts, databases.changes, ProjectScripts()),

@@ -25,6 +25,8 @@ from mcp_server.services.staged import Staged
 from mcp_server.services.status import Status
 
 if TYPE_CHECKING:
+    from mcp_server.domain.backups import Backup
+    from mcp_server.domain.installation_backups import Contents, Own
     from mcp_server.services.generate import Generate
     from mcp_server.services.schemas.databases import Databases
 
@@ -140,6 +142,16 @@ class Root(Protocol):
     async def edge_config(self, settings: Settings, /) -> str: ...
 
     async def edge_check(self, settings: Settings, /) -> Sequence[str]: ...
+
+    async def backup_create(self, settings: Settings, subjects: Sequence[Own], /) -> Sequence[Backup]: ...
+
+    async def backup_list(self, settings: Settings, /) -> tuple[Sequence[Backup], Sequence[str]]: ...
+
+    async def backup_verify(self, settings: Settings, backup: str, /) -> str: ...
+
+    async def backup_restore(
+        self, settings: Settings, backup: str, /, *, home: Path | None, database: str | None
+    ) -> Contents: ...
 
     def secrets_rotate(self, settings: Settings, /) -> str | None: ...
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from mcp_server.cli import (
+    backup,
     configs,
     db,
     doctor,
@@ -30,7 +31,7 @@ from mcp_server.cli.context import FAILED, REFUSED, USAGE, Context, Root
 from mcp_server.config import SettingsError
 from mcp_server.domain.errors import Corrupt, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
 
-COMMANDS = (servers, keys, locks, configs, migrations, registry, secrets, edge, db, doctor, install)
+COMMANDS = (servers, keys, locks, configs, migrations, registry, backup, secrets, edge, db, doctor, install)
 
 
 def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Context | None = None) -> int:

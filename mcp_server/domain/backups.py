@@ -34,7 +34,8 @@ class Backup(Record):
     """A sealed file in the home's directory of backups. `verified_at`: when it was restored into a scratch
     database and every table had the rows and hashes that `tables` names. Nothing that is not verified is `kept`.
 
-    It outlives its database and its project. `worker` is at work on it; when that process is dead, it failed.
+    It outlives its database and its project. `engine` None: of a registry. `worker` is at work on it; when that
+    process is dead, it failed.
     """
 
     noun: ClassVar[str] = "backups"
@@ -48,7 +49,7 @@ class Backup(Record):
     home: str
     host: str
     host_name: str
-    engine: Engine
+    engine: Engine | None
     reason: Reason = "asked"
     stage: Literal["writing", "kept", "failed"] = "writing"
     worker: str | None = None

@@ -165,8 +165,9 @@ class Workload(Ref):
     """One container on one engine. The first network is joined at creation, the others before the start.
 
     `command` None: the image's own. `user` "": the image's own. `health` None: the image's own check if it
-    has one. `init`: a small PID 1 that passes signals on and collects orphans. `environment` can be read by
-    whoever may inspect the workload on the engine; what must not be read there goes into `files`.
+    has one. `init`: a small PID 1 that passes signals on and collects orphans. `host_network`: no network of its
+    own but the host's, for a client of one of its servers. `environment` can be read by whoever may inspect
+    the workload on the engine; what must not be read there goes into `files`.
     """
 
     kind: str = "workload"
@@ -175,6 +176,7 @@ class Workload(Ref):
     environment: Mapping[str, SecretStr] = Field(default_factory=dict)
     files: tuple[File, ...] = ()
     networks: tuple[Attachment, ...] = ()
+    host_network: bool = False
     ports: tuple[PublishedPort, ...] = ()
     mounts: tuple[Mount, ...] = ()
     tmpfs: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ class BackupFiles(Protocol):
     async def stored(self, name: str) -> Stored: ...
 
     async def remove(self, name: str) -> None:
-        """None is no error."""
+        """What is unfinished of it goes, too. None is no error."""
         ...
 
     async def names(self) -> Sequence[str]:

@@ -79,7 +79,8 @@ class SealedFiles:
         return await _on_disk(partial(_digest, self._path(name)))
 
     async def remove(self, name: str) -> None:
-        await _on_disk(partial(self._path(name).unlink, missing_ok=True))
+        for each in (name, name + UNFINISHED):
+            await _on_disk(partial(self._path(each).unlink, missing_ok=True))
 
     async def names(self) -> Sequence[str]:
         return await _on_disk(self._names)

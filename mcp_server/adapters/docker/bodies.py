@@ -84,7 +84,7 @@ def archive_of(files: tuple[File, ...]) -> bytes:
 
 def _host(workload: Workload) -> dict[str, Any]:
     return {
-        "NetworkMode": workload.networks[0].network if workload.networks else "bridge",
+        "NetworkMode": _network_mode(workload),
         "PortBindings": {
             f"{port.container}/tcp": [
                 {"HostIp": EVERYWHERE if port.public else LOOPBACK, "HostPort": str(port.host or "")}
@@ -106,6 +106,12 @@ def _host(workload: Workload) -> dict[str, Any]:
         },
         **_limits(workload.limits),
     }
+
+
+def _network_mode(workload: Workload) -> str:
+    if workload.host_network:
+        return "host"
+    return workload.networks[0].network if workload.networks else "bridge"
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class ProjectSums:
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 seen = Seen(
                     snapshot=await connection.fetchval("SELECT pg_export_snapshot()"),
-                    tables=await _postgres_tables(connection),
+                    tables=await postgres_tables(connection),
                     extensions=await _extensions(connection),
                     version=await connection.fetchval("SHOW server_version"),
                     bytes=await connection.fetchval("SELECT pg_database_size(current_database())"),
@@ -65,7 +65,7 @@ class ProjectSums:
         async with session(login, seconds=seconds, read_only=False) as connection:
             try:
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                return await _postgres_tables(connection)
+                return await postgres_tables(connection)
             except asyncpg.PostgresError as error:
                 state = error.sqlstate
         raise _failed(state)
@@ -80,7 +80,7 @@ async def _extensions(connection: asyncpg.Connection) -> tuple[str, ...]:
     return tuple(row["extname"] for row in rows)
 
 
-async def _postgres_tables(connection: asyncpg.Connection) -> tuple[TableSum, ...]:
+async def postgres_tables(connection: asyncpg.Connection) -> tuple[TableSum, ...]:
     """With an empty search path: every name is written out, and nobody's functions are in the way."""
     await connection.execute("SET LOCAL search_path TO ''")
     await connection.execute("SET LOCAL row_security TO off")

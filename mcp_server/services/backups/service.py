@@ -51,7 +51,7 @@ class BackupView(Result):
     id: str
     project: str | None = None
     environment: EnvironmentName | None = None
-    engine: Engine
+    engine: Engine | None
     reason: Reason
     state: str
     bytes: int = 0
@@ -67,7 +67,7 @@ class BackupItem(Value):
     id: str
     project: str | None = None
     environment: EnvironmentName | None = None
-    engine: Engine
+    engine: Engine | None
     reason: Reason
     state: str
     bytes: int
@@ -249,17 +249,21 @@ class Backups:
         home = self._parts.site.home
         backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
         for backup in backups:
-            if backup.worker is not None and not self._parts.workers.alive(backup.worker):
+            dead = backup.worker is not None and not self._parts.workers.alive(backup.worker)
+            if dead and backup.subject == "database":
                 await self._settle_dead(backup)
         now = await self._parts.store.read(lambda tx: tx.now())
         for backup in expired(
             await self._parts.store.read(lambda tx: tx.backups.of_home(home)), self._retention, now
         ):
             await self._forget(backup)
+        names = await self._files.names()
         left = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
-        known = {one.file for one in left if one.stage != "failed"}
-        for name in await self._files.names():
-            if name.removesuffix(".writing") not in known:
+        known = {one.file: one.stage for one in left}
+        for name in names:
+            stage = known.get(name.removesuffix(".writing"))
+            # A whole file without a record is newer than a store that was restored: it may be all there is.
+            if stage == "failed" or (stage is None and name.endswith(".writing")):
                 await self._files.remove(name)
         await self._scratch.clear()
 

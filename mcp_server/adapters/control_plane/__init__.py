@@ -1,0 +1,1 @@
+"""Quaymaster's own PostgreSQL as something that is dumped and restored whole."""
