@@ -10,7 +10,8 @@ from mcp_server.domain.database_templates import TemplateName
 from mcp_server.domain.queries import MAX_PARAMETERS, MAX_SQL
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.services.calls import Call
-from mcp_server.services.queries import DatabaseStats, Queries, QueryResult
+from mcp_server.services.queries import DatabaseStats, Queries
+from mcp_server.services.statements import QueryResult
 from mcp_server.services.templates import Applied, Templates
 from mcp_server.tools.arguments import ProjectName
 from mcp_server.tools.catalogue import Catalogue

@@ -48,7 +48,9 @@ def login_of(url: str) -> Login:
     except ValueError:
         pass
     # Outside the handler: its error holds the address.
-    raise Invalid("the address is not one of PostgreSQL", next="postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    raise Invalid(
+        "the address is not one of PostgreSQL", next="postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    )
 
 
 def identity_of(engine: str, place: str) -> str:
