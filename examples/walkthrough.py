@@ -1,60 +1,197 @@
 """What an agent does on its first day: a project with a database, two versions, a promote each, and a way back.
 
-    python examples/walkthrough.py shop:v1 shop:v2 [--port 3000]
+    .venv/bin/python examples/walkthrough.py            # needs Docker, and port 80 or QUAYMASTER_EDGE_HTTP_PORT
+    .venv/bin/python examples/walkthrough.py --remove   # everything of it goes again
 
-Both images answer 2xx on /health. The server is started over stdio and uses whatever the environment says.
+The server is started over stdio and takes its settings from the environment. `--restart` starts another one for
+every single call: nothing that it does is lost with a process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import http.client
+import io
 import os
 import sys
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from mcp import Client, StdioServerParameters
 
-SHOWN = ("code", "message", "status", "engine", "state", "url", "slot", "version", "receipt", "next")
+APP = """
+import http.server, os
+
+class Page(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = f"shop {os.environ['VERSION']}, database: {'DATABASE_URL' in os.environ}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(("", 3000), Page).serve_forever()
+"""
+DOCKERFILE = """
+FROM {base}
+ENV VERSION={version}
+COPY app.py /shop/app.py
+CMD ["python3", "/shop/app.py"]
+"""
+SHOWN = {
+    "create_project": ("name", "type"),
+    "create_database": ("engine", "state"),
+    "query_database": ("rows",),
+    "build_image": ("status", "image"),
+    "deploy_project": ("status", "slot", "version"),
+    "promote": ("message",),
+    "rollback": ("message",),
+    "slot_status": ("active", "rollback", "warnings"),
+    "delete_database": ("status", "message"),
+    "delete_project": ("status", "message"),
+}
 
 
-async def walk(first: str, second: str, port: int) -> None:
-    server = StdioServerParameters(
-        command=sys.executable, args=["-m", "mcp_server", "stdio"], env=dict(os.environ)
+class Refused(Exception):
+    """A call was refused, or what it began failed; the text says why and what to do."""
+
+
+class Agent:
+    """Calls tools and prints what matters of the answers. Raises Refused."""
+
+    def __init__(self, project: str, *, restart: bool) -> None:
+        self._project = project
+        self._restart = restart
+        self._client: Client | None = None
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        if self._restart:
+            yield
+            return
+        async with _server() as self._client:
+            yield
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        answer = await self._answer(tool, arguments)
+        while answer.get("status") == "running":
+            again = {"deployment_id": answer["id"], "wait_seconds": 45}
+            answer = await (
+                self._answer("get_deployment", again)
+                if tool == "deploy_project"
+                else self._answer(tool, arguments)
+            )
+        fields = (f"{name}={answer[name]}" for name in SHOWN[tool] if answer.get(name))
+        receipt = answer.get("receipt") or {}
+        probes = (
+            f"{name}={receipt[name]}" for name in ("sent", "failed") if tool != "deploy_project" and receipt
+        )
+        print(f"{tool}: " + ", ".join((*fields, *probes)), flush=True)
+        if answer.get("status") == "failed":
+            raise Refused(answer["error"])
+        return answer
+
+    async def _answer(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self._client is not None:
+            return await _called(self._client, tool, arguments)
+        async with _server() as client:
+            return await _called(client, tool, arguments)
+
+
+async def walk(agent: Agent, project: str, base: str) -> None:
+    where = {"project": project, "environment": "production"}
+    await agent.call("create_project", name=project, type="python")
+    await agent.call("create_database", project=project)
+    await agent.call("query_database", project=project, sql="SELECT 40 + 2 AS answer")
+    for version in ("v1", "v2"):
+        image = await agent.call(
+            "build_image", project=project, version=version, archive_content=code(base, version)
+        )
+        await agent.call("deploy_project", image=image["image"], health_path="/", **where)
+        visit(await agent.call("promote", **where))
+    visit(await agent.call("rollback", reason="the second version is too new", **where))
+    await agent.call("slot_status", **where)
+
+
+async def remove(agent: Agent, project: str) -> None:
+    """A destructive tool first says what it would do, and does exactly that when it gets its token."""
+    for tool, arguments in (("delete_database", {"project": project}), ("delete_project", {"name": project})):
+        plan = await agent.call(tool, **arguments)
+        await agent.call(tool, plan_token=plan["plan_token"], **arguments)
+
+
+def code(base: str, version: str) -> str:
+    """What an agent has just written, as a tar archive in base64."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, text in (("Dockerfile", DOCKERFILE.format(base=base, version=version)), ("app.py", APP)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def visit(switched: dict[str, Any]) -> None:
+    """What a visitor gets: the proxy listens on this machine, whatever the name leads to."""
+    place = urlsplit(switched["url"])
+    connection = http.client.HTTPConnection("127.0.0.1", place.port or 80, timeout=10)
+    connection.request("GET", "/", headers={"Host": place.netloc})
+    print(f"GET {switched['url']}: {connection.getresponse().read().decode()}", flush=True)
+    connection.close()
+
+
+def _server() -> Client:
+    return Client(
+        StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "mcp_server", "stdio", "--toolsets", "projects,databases,deployments"],
+            env=dict(os.environ),
+        )
     )
-    async with Client(server) as client:
-        await call(client, "create_project", name="shop", type="python")
-        await call(client, "create_database", project="shop")
-        await call(client, "query_database", project="shop", sql="SELECT 1 AS one")
-        for image in (first, second):
-            where = {"project": "shop", "environment": "production"}
-            await call(client, "deploy_project", image=image, container_port=port, **where)
-            await call(client, "promote", **where)
-        await call(client, "rollback", reason="the second version is too new", **where)
-        await call(client, "slot_status", **where)
 
 
-async def call(client: Client, tool: str, **arguments: Any) -> None:
-    """Call one tool and print what matters of its answer; end when it is refused."""
+async def _called(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     result = await client.call_tool(tool, arguments)
     answer: dict[str, Any] = dict(result.structured_content or {})
-    print(f"{tool}: " + ", ".join(f"{name}={answer[name]}" for name in SHOWN if answer.get(name) is not None))
     if result.is_error:
-        raise SystemExit(1)
+        raise Refused(f"{tool}: {answer.get('message')} {answer.get('next') or ''}")
+    return answer
 
 
-def main() -> None:
+async def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("first")
-    parser.add_argument("second")
+    parser.add_argument("--project", default=os.environ.get("WALKTHROUGH_PROJECT", "shop"))
     parser.add_argument(
-        "--port", type=int, default=3000, help="where the application listens in its container"
+        "--base",
+        default=os.environ.get("WALKTHROUGH_BASE", "python:3-alpine"),
+        help="an image with Python 3; without a registry, one that is on the engine",
     )
+    parser.add_argument("--restart", action="store_true", help="a server of its own for every call")
+    parser.add_argument("--remove", action="store_true", help="remove the project with all that is its own")
     given = parser.parse_args()
-    asyncio.run(walk(given.first, given.second, given.port))
+    agent = Agent(given.project, restart=given.restart)
+    try:
+        async with agent.at_work():
+            if given.remove:
+                await remove(agent, given.project)
+            else:
+                await walk(agent, given.project, given.base)
+    except* Refused as refused:
+        raise SystemExit(str(_first(refused))) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
