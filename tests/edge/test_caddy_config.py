@@ -74,9 +74,17 @@ PROJECTS = [
 ]
 
 
-def identity(settings: CaddySettings) -> dict[str, object]:
-    header = {"X-Quaymaster-Edge": [config.identity(settings)]}
-    return {"match": PROBE, "handle": [{"handler": "headers", "response": {"deferred": True, "set": header}}]}
+def identity(settings: CaddySettings) -> list[dict[str, object]]:
+    reads = {"file": {"root": "/edge/switch", "try_files": ["/hosts/"]}}
+    return [
+        answer([{**PROBE[0], **reads}], config.identity(settings)),
+        answer([{**PROBE[0], "not": [reads]}], config.identity(settings) + " blind"),
+    ]
+
+
+def answer(match: object, text: str) -> dict[str, object]:
+    header = {"X-Quaymaster-Edge": [text]}
+    return {"match": match, "handle": [{"handler": "headers", "response": {"deferred": True, "set": header}}]}
 
 
 def test_without_tls_the_configuration_is_this() -> None:
@@ -91,7 +99,7 @@ def test_without_tls_the_configuration_is_this() -> None:
                     "plain": {
                         "listen": [":80"],
                         "automatic_https": {"disable": True},
-                        "routes": [identity(PLAIN), *PROJECTS],
+                        "routes": [*identity(PLAIN), *PROJECTS],
                     }
                 },
             }
@@ -150,14 +158,14 @@ def test_with_certificates_the_configuration_is_this() -> None:
                     "plain": {
                         "listen": [":80"],
                         "automatic_https": {"disable": True},
-                        "routes": [identity(secure), permission, redirect, *PROJECTS],
+                        "routes": [*identity(secure), permission, redirect, *PROJECTS],
                     },
                     "secure": {
                         "listen": [":443"],
                         "protocols": ["h1", "h2"],
                         "tls_connection_policies": [{}],
                         "automatic_https": {"disable_redirects": True},
-                        "routes": [identity(secure), *PROJECTS],
+                        "routes": [*identity(secure), *PROJECTS],
                     },
                 },
             },

@@ -35,8 +35,9 @@ def find_proxy(name: str) -> Path:
 class _Process:
     """A program that listens on ports of 127.0.0.1; ended by `close`."""
 
-    def __init__(self, command: list[str], ports: list[int], folder: Path) -> None:
+    def __init__(self, command: list[str], ports: list[int], folder: Path, user: int | None = None) -> None:
         self._command = command
+        self._user = user
         self._ports = ports
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,6 +50,9 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._folder)},
                 cwd=self._folder,
+                user=self._user,
+                group=self._user,
+                extra_groups=None if self._user is None else [],
             )
         wait_until(self._listens, seconds=20, what=f"{self._command[0]} to listen")
 
@@ -105,15 +109,18 @@ class App(_Process):
 
 
 class CaddyProcess(_Process):
-    """Caddy with the configuration of these settings, as a person would run it."""
+    """Caddy with the configuration of these settings, as a person would run it; `user`: a uid that is also the
+    group's."""
 
-    def __init__(self, program: Path, settings: CaddySettings, folder: Path) -> None:
+    def __init__(self, program: Path, settings: CaddySettings, folder: Path, user: int | None = None) -> None:
         place = folder / f"caddy-{settings.http_port}"
         place.mkdir()
         self.config = place / "edge.json"
         self.config.write_text(config.text(settings))
         ports = [settings.http_port] if settings.tls == "off" else [settings.http_port, settings.https_port]
-        super().__init__([str(program), "run", "--config", str(self.config)], ports, place)
+        if user is not None:
+            os.chown(place, user, user)
+        super().__init__([str(program), "run", "--config", str(self.config)], ports, place, user)
 
     def validate(self) -> None:
         done = subprocess.run(

@@ -151,13 +151,24 @@ class SwitchDirectory:
         tls = set(_named(self._tls, checked_host))
         return tuple(self._route(name, links, tls) for name in sorted(names))
 
+    def doubts(self) -> tuple[str, ...]:
+        """What is wrong with it as a directory, a sentence each with what to do."""
+        found = [
+            f"{stray} in the edge's directory is none of Quaymaster's files: look at it, then remove it."
+            for stray in self.strays()
+        ]
+        if self._root.exists() and self._root.stat().st_mode & 0o022:
+            found.append(f"{self._root} can be written by others, who could take all traffic: chmod go-w.")
+        return tuple(found)
+
     def strays(self) -> tuple[str, ...]:
-        """Entries that this adapter did not make, relative to the root, sorted."""
+        """Entries that this adapter did not make or has no use for, relative to the root, sorted."""
+        links = self._links()
         known = {
             self._switch: {"hosts", "routes", "previews", "tls"},
-            self._hosts: {host for host, link in self._links().items() if _route_of(link)},
+            self._hosts: {host for host, link in links.items() if _route_of(link)},
             self._routes: set(_named(self._routes, checked_route)),
-            self._tls: set(_named(self._tls, checked_host)),
+            self._tls: {host for host in _named(self._tls, checked_host) if host in links},
         }
         found = [
             folder / name

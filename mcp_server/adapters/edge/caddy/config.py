@@ -62,7 +62,7 @@ def configuration(settings: CaddySettings) -> Json:
                         "listen": [f"{settings.address}:{settings.http_port}"],
                         "automatic_https": {"disable": True},
                         "routes": [
-                            _identity(settings),
+                            *_identity(settings),
                             *([_permission_answer(settings), _redirect(settings)] if secure else []),
                             *_projects(settings),
                         ],
@@ -79,7 +79,7 @@ def configuration(settings: CaddySettings) -> Json:
             "protocols": ["h1", "h2"],
             "tls_connection_policies": [{}],
             "automatic_https": {"disable_redirects": True},
-            "routes": [_identity(settings), *_projects(settings)],
+            "routes": [*_identity(settings), *_projects(settings)],
         }
         config["apps"]["tls"] = {"automation": _automation(settings)}
         config["apps"]["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
@@ -96,7 +96,9 @@ def identity(settings: CaddySettings) -> str:
     """
     described = settings.model_dump_json(exclude={"token", "permission"})
     secure = [_redirect(settings)] if settings.tls != "off" else []
-    shape = json.dumps([*secure, *_projects(settings)], sort_keys=True).replace(settings.token, "")
+    shape = json.dumps([_reads(settings), *secure, *_projects(settings)], sort_keys=True).replace(
+        settings.token, ""
+    )
     return f"{settings.installation} {hashlib.sha256((described + shape).encode()).hexdigest()[:16]}"
 
 
@@ -105,12 +107,27 @@ def _admin(listen: str) -> Json:
     return {"disabled": True, **off} if not listen else {"listen": listen, **off}
 
 
-def _identity(settings: CaddySettings) -> Json:
+def blind(settings: CaddySettings) -> str:
+    """What a proxy answers in place of its identity that cannot read the directory."""
+    return f"{identity(settings)} blind"
+
+
+def _identity(settings: CaddySettings) -> list[Json]:
     """Whoever does not know the word sees no difference."""
-    return {
-        "match": [_probe(settings)],
-        "handle": [_response_header(EDGE_HEADER, identity(settings))],
-    }
+    return [
+        {
+            "match": [{**_probe(settings), **_reads(settings)}],
+            "handle": [_response_header(EDGE_HEADER, identity(settings))],
+        },
+        {
+            "match": [{**_probe(settings), "not": [_reads(settings)]}],
+            "handle": [_response_header(EDGE_HEADER, blind(settings))],
+        },
+    ]
+
+
+def _reads(settings: CaddySettings) -> Json:
+    return {"file": {"root": settings.switch, "try_files": ["/hosts/"]}}
 
 
 def _projects(settings: CaddySettings) -> list[Json]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pydantic import SecretBytes
 
-from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, identity, text
+from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, blind, identity, text
 from mcp_server.adapters.edge.caddy.edge import Observed
 from mcp_server.adapters.edge.caddy.versions import permission_of
 from mcp_server.adapters.edge.container import INSIDE, EdgeContainer, edge_name, label
+from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.routes import Target
 from mcp_server.domain.workloads import Attachment, File, Mount, Owner, PublishedPort, Ref, Workload
 from mcp_server.ports.orchestrator import Orchestrator
@@ -62,7 +63,13 @@ class ContainerCaddy:
             return self._workload(settings.change(permission=await self.permission()))
 
         async def answers() -> bool:
-            return await observed() == identity(settings)
+            found = await observed()
+            if found == blind(settings):
+                raise Unavailable(
+                    f"The edge's container cannot read {self._root}.",
+                    next="Let everybody enter that directory, or leave QUAYMASTER_EDGE_DIR out.",
+                )
+            return found == identity(settings)
 
         await self._container.run(self._workload(settings), fitted, answers)
 

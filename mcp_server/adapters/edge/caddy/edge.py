@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
-from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, identity, text
+from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, blind, identity, text
 from mcp_server.adapters.edge.caddy.versions import permission_of
 from mcp_server.adapters.edge.probes import Answer, Door, probe
 from mcp_server.adapters.edge.switch import SwitchDirectory
@@ -126,13 +126,15 @@ class CaddyEdge:
         return await self._caddy.connections(target)
 
     async def check(self) -> tuple[str, ...]:
-        problems = [
-            f"{stray} in the edge's directory is none of Quaymaster's files: look at it, then remove it."
-            for stray in await _in_thread(self._directory.strays)
-        ]
+        problems = list(await _in_thread(self._directory.doubts))
         running = await self._observed()
         if running is None:
             problems.append("No Caddy of this installation answers on the edge's port: start it.")
+        elif running == blind(self._settings):
+            problems.append(
+                f"Caddy's user cannot read {self._settings.switch}: set QUAYMASTER_EDGE_DIR to a directory that it may "
+                "enter."
+            )
         elif running != identity(self._settings):
             problems.append(
                 "The Caddy on the edge's port runs another configuration than this installation's: "

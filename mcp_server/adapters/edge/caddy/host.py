@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio.to_thread
 
-from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, identity
+from mcp_server.adapters.edge.caddy.config import CaddySettings, Permission, blind, identity
 from mcp_server.adapters.edge.caddy.versions import permission_of
 from mcp_server.adapters.edge.sockets import established, tables
 from mcp_server.domain.errors import Conflict, Unavailable
@@ -15,6 +15,8 @@ from mcp_server.domain.routes import Target
 
 LOOPBACK = "127.0.0.1"
 START = "Run 'quaymaster edge config > edge.json' and start Caddy with 'caddy run --config edge.json'."
+
+LET_IN = "Set QUAYMASTER_EDGE_DIR to a directory that Caddy's user may enter, and give Caddy the new configuration."
 
 
 class HostCaddy:
@@ -37,6 +39,8 @@ class HostCaddy:
                 "The Caddy on the edge's port belongs to another installation of Quaymaster.",
                 next="Give this installation other ports: QUAYMASTER_EDGE_HTTP_PORT and _HTTPS_PORT.",
             )
+        if running == blind(settings):
+            raise Unavailable(f"Caddy's user cannot read {settings.switch}.", next=LET_IN)
         if running != identity(settings):
             raise Unavailable("The Caddy on the edge's port runs an older configuration.", next=START)
 

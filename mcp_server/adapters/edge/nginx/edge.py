@@ -133,10 +133,7 @@ class NginxEdge:
         return await _in_thread(lambda: self._nginx.connections(target))
 
     async def check(self) -> tuple[str, ...]:
-        problems = [
-            f"{stray} in the edge's directory is none of Quaymaster's files: look at it, then remove it."
-            for stray in await _in_thread(self._directory.strays)
-        ]
+        problems = list(await _in_thread(self._directory.doubts))
         running = (await _in_thread(lambda: self._ask(NOWHERE, "/", secure=False))).edge
         if running is None:
             problems.append(
