@@ -206,7 +206,10 @@ def port_key(host: str, port: int) -> str:
 
 
 class Login(Value):
-    """Where and as whom to log in. `ssl` is one of libpq's modes; on the loopback of this host there is none."""
+    """Where and as whom to log in. `ssl` is one of libpq's modes; on the loopback of this host there is none.
+
+    `ours`: Quaymaster made the role, so it is known what it may do.
+    """
 
     host: str
     port: int
@@ -214,6 +217,7 @@ class Login(Value):
     role: str
     password: SecretStr
     ssl: str = "disable"
+    ours: bool = True
 
 
 # -- which one is meant ------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """One statement on PostgreSQL, by the extended protocol, which takes no second one.
 
-Nothing here looks at what the statement says. A read is a role that may only read, in a transaction that was
-begun read-only and is never committed, on a session that ends; a write is kept only after its effects were counted.
+Nothing here looks at what the statement says, but for a superuser's. A read is a role that may only read, in a
+transaction that was begun read-only and is never committed, on a session that ends; a write is kept only after its
+effects were counted. A role that Quaymaster did not make may be able to write: then the transaction is the wall. A
+superuser steps down to a role that may only read, and may only ask.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from mcp_server.adapters.project_sql.sessions import session, too_slow
 from mcp_server.domain.databases import Login
 from mcp_server.domain.errors import Invalid, OutcomeUnknown
 from mcp_server.domain.queries import Bounds, Collected, Column, Effects, Rows, Statement, Written
+from mcp_server.domain.schemas.statements import split
 
 if TYPE_CHECKING:
     import asyncpg
 
 BATCH = 50
+ASKS = {"select", "with", "values", "table", "explain", "show"}
 COMMIT_SECONDS = 30.0
 NO_RIGHT = ("25006", "42501")
 """Read-only transaction, insufficient privilege."""
@@ -35,6 +39,8 @@ async def read(login: Login, statement: Statement, bounds: Bounds) -> Rows:
     async with session(login, seconds=bounds.seconds, read_only=True) as connection:
         try:
             await connection.execute("BEGIN READ ONLY")
+            if not login.ours:
+                await _step_down(connection, statement)
             rows = await _run(connection, statement, bounds, to_the_end=False)
         except asyncpg.PostgresConnectionError:
             raise
@@ -42,6 +48,21 @@ async def read(login: Login, statement: Statement, bounds: Bounds) -> Rows:
             _refuse(error, bounds, reading=True)
         await _roll_back(connection)
         return rows
+
+
+async def _step_down(connection: asyncpg.Connection, statement: Statement) -> None:
+    """What a superuser's statement could do in a read-only transaction (programs, files, other sessions) is none of
+    what its first word may be, and not allowed to the role that it runs as. A statement that takes the superuser's
+    role back is not held: an address for reading must be another role's."""
+    if not await connection.fetchval("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"):
+        return
+    if not {word for each in split(statement.sql, "postgres") for word in each.words[:1]} <= ASKS:
+        raise Invalid(
+            "as a superuser only SELECT, WITH, VALUES, TABLE, EXPLAIN and SHOW are run to read",
+            next="Use an address of a role that is no superuser.",
+            fault="read_only",
+        )
+    await connection.execute("SET LOCAL ROLE pg_read_all_data")
 
 
 async def write(login: Login, statement: Statement, bounds: Bounds, confirmed: Effects | None) -> Written:

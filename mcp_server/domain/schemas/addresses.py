@@ -44,6 +44,7 @@ def login_of(url: str) -> Login:
             password=SecretStr(query.get("password") or unquote(parts.password or "")),
             database=query.get("dbname") or unquote(parts.path.lstrip("/")),
             ssl=query.get("sslmode", "prefer"),
+            ours=False,
         )
     except ValueError:
         pass
