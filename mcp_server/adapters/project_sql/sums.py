@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio.to_thread
 
+from mcp_server.adapters.project_sql.definitions import settled
 from mcp_server.adapters.project_sql.sessions import session
 from mcp_server.adapters.project_sql.sqlite import require_plain
 from mcp_server.domain.backups import TableSum
@@ -146,7 +147,7 @@ async def _definitions(connection: asyncpg.Connection) -> TableSum:
         ORDER BY 1
         """  # noqa: S608  # a constant of this module
     )
-    lines = sorted(row["it"] for row in rows)
+    lines = sorted(settled(row["it"]) for row in rows)
     return TableSum(
         name=DEFINITIONS, rows=len(lines), hash=hashlib.sha256("\0".join(lines).encode()).hexdigest()
     )
