@@ -68,9 +68,12 @@ def clients(environ: Mapping[str, str], cwd: Path, system: str) -> dict[str, Cli
 
 
 def server_entry(client: Client, home: Path) -> dict[str, Any]:
-    """How a client starts this server over stdio. Holds no secret."""
+    """How a client starts this server over stdio. Holds no secret.
+
+    A client starts it in the directory that somebody works in: `-P` keeps Python from importing what lies there.
+    """
     command = shutil.which(NAME)
-    start = [command, "stdio"] if command else [sys.executable, "-m", "mcp_server", "stdio"]
+    start = [command, "stdio"] if command else [sys.executable, "-P", "-m", "mcp_server", "stdio"]
     entry = {"command": start[0], "args": start[1:], "env": {"QUAYMASTER_HOME": str(home)}}
     return {"type": "stdio", **entry} if client.typed else entry
 

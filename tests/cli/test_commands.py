@@ -264,6 +264,26 @@ def test_what_install_writes_starts_the_server(tmp_path):
     assert json.loads(done.stdout)["id"] == 1
 
 
+def test_what_install_writes_runs_nothing_of_the_folder_that_a_client_works_in(tmp_path):
+    shown = run_quaymaster("install", "cursor", "--print", home=tmp_path)
+    entry = json.loads(shown.stdout)["mcpServers"]["quaymaster"]
+    for module in ("mcp_server/__init__.py", "mcp_server/__main__.py", "json.py"):
+        strange = tmp_path / "work" / module
+        strange.parent.mkdir(parents=True, exist_ok=True)
+        strange.write_text("raise SystemExit('the folder was run')")
+    started = subprocess.run(
+        [entry["command"], *entry["args"]],
+        env=quaymaster_environment(tmp_path, entry["env"]),
+        cwd=tmp_path / "work",
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (started.returncode, started.stderr) == (0, "")
+
+
 def test_install_leaves_a_file_with_comments_alone(tmp_path):
     path = tmp_path / ".mcp.json"
     path.write_text("{ // mine\n}")
