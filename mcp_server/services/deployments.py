@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-from pydantic import SecretStr
 
 from mcp_server.domain import grants
 from mcp_server.domain.callers import Caller
@@ -47,8 +46,8 @@ from mcp_server.services.deployment_views import (
     item_of,
     view_of,
 )
-from mcp_server.services.environments import Vault
 from mcp_server.services.logbook import WORK, Logbook
+from mcp_server.services.outfit import Outfit
 from mcp_server.services.pages import page_size
 from mcp_server.services.recovery import Recovery
 from mcp_server.services.settling import empty_slot
@@ -62,9 +61,6 @@ LOOK_SECONDS = 0.3
 TIDY_SECONDS = 60.0
 HEALTH_PATH = r"^(?:/[!-~]{0,499})?$"
 MAX_CHANGED = 500
-
-Provided = Callable[[Project, EnvironmentName], Awaitable[Variables]]
-"""What the server itself gives to an application: DATABASE_URL and the like."""
 
 Promote = Callable[[Call, Deployment, Tell], Awaitable[None]]
 
@@ -90,7 +86,7 @@ class Wanted:
 
 
 class Deployments:
-    """`provided` gives an application what the server keeps for it; `promote` is for teams with autoPromote."""
+    """`promote` is for teams with autoPromote."""
 
     def __init__(
         self,
@@ -100,9 +96,8 @@ class Deployments:
         recovery: Recovery,
         works: Works,
         workers: Workers,
-        vault: Vault,
+        outfit: Outfit,
         *,
-        provided: Provided,
         step: Passed,
     ) -> None:
         self._calls = calls
@@ -111,8 +106,7 @@ class Deployments:
         self._recovery = recovery
         self._works = works
         self._workers = workers
-        self._vault = vault
-        self._provided = provided
+        self._outfit = outfit
         self._step = step
         self.promote: Promote | None = None
         self.notifier: Notifier = Silence()
@@ -229,14 +223,14 @@ class Deployments:
             deployment = await tx.deployments.get(pair.slot(name).deployment or "")
             release = None if deployment is None else deployment.release
             version = 0 if release is None else release.environment_version
-            return found, pair, await self._vault.of_version(tx, found, pair.environment, version)
+            return found, pair, await self._outfit.of_version(tx, found, pair.environment, version)
 
         found, pair, variables = await self._calls.read(look)
         self.require_here(pair)
         name = slot or pair.active or pair.idle
         call.about("projects", f"{found.name}/{pair.environment}")
         berth = Berth(found.name, found.uid, pair.environment, name)
-        given = await self._given(found, pair.environment)
+        given = await self._outfit.provided(found, pair.environment)
         text, truncated = await self._slots.logs(berth, {**given, **variables}, tail=tail, since=since)
         return LogView(
             project=found.name,
@@ -437,7 +431,7 @@ class Deployments:
         await book.begin("vacate")
         await self.vacate(berth, book.tell)
         await book.begin("start")
-        variables = await self.variables(project, deployment.environment, release)
+        variables = await self._outfit.of(project, deployment.environment, release)
         port = await self._slots.start(berth, deployment, release, image, variables)
         await book.begin("health")
         await self._slots.until_healthy(berth, release, port, variables, book.tell)
@@ -448,21 +442,6 @@ class Deployments:
         self._step("deploy.routed")
         await book.settle(None)
         self._step("deploy.settled")
-
-    async def variables(
-        self, project: Project, environment: EnvironmentName, release: Release
-    ) -> dict[str, SecretStr]:
-        """Those of the release's version, and what the server itself gives."""
-        chosen = await self._store.read(
-            lambda tx: self._vault.of_version(tx, project, environment, release.environment_version)
-        )
-        return {**chosen, **await self._provided(project, environment)}
-
-    async def _given(self, project: Project, environment: EnvironmentName) -> Variables:
-        """For hiding only: where it cannot be had, it is not in the logs' reach to be asked for twice."""
-        with suppress(QuaymasterError):
-            return await self._provided(project, environment)
-        return {}
 
     async def vacate(self, berth: Berth, tell: Tell = nobody) -> None:
         """What ran in the berth has drained, is written off, and is gone. A rollback to it is cold from then on."""

@@ -22,9 +22,11 @@ from mcp_server.ports.sources import Sources
 from mcp_server.ports.store import Reading, Store
 from mcp_server.services.builds import Builds
 from mcp_server.services.calls import Calls
-from mcp_server.services.deployments import Deployments, Provided
+from mcp_server.services.deployments import Deployments
 from mcp_server.services.environments import Environments, Vault
+from mcp_server.services.outfit import Outfit, Provided
 from mcp_server.services.recovery import Recovery
+from mcp_server.services.revival import Revival
 from mcp_server.services.slot_board import SlotBoard
 from mcp_server.services.slots import SlotOptions, Slots, Step
 from mcp_server.services.switching import Switching
@@ -60,6 +62,10 @@ class Hosting:
         return Vault(self.sealer)
 
     @cached_property
+    def outfit(self) -> Outfit:
+        return Outfit(self.store, self.vault, self.provided)
+
+    @cached_property
     def environments(self) -> Environments:
         return Environments(self.calls, self.vault)
 
@@ -78,7 +84,8 @@ class Hosting:
 
     @cached_property
     def recovery(self) -> Recovery:
-        return Recovery(self.store, self.engine, self.slots, self.workers, self.step)
+        revival = Revival(self.store, self.engine, self.slots, self.outfit, self.step)
+        return Recovery(self.store, self.engine, self.slots, self.workers, revival, self.step)
 
     @cached_property
     def deployments(self) -> Deployments:
@@ -89,8 +96,7 @@ class Hosting:
             self.recovery,
             self.works,
             self.workers,
-            self.vault,
-            provided=self.provided,
+            self.outfit,
             step=self.step,
         )
 
@@ -120,6 +126,7 @@ class Hosting:
             self.recovery,
             self.works,
             self.workers,
+            self.outfit,
             step=self.step,
         )
         self.deployments.promote = switching.promote_after

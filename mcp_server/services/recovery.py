@@ -20,6 +20,7 @@ from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_n
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Reading, Store, Transaction
+from mcp_server.services.revival import Revival
 from mcp_server.services.routing import RECOVER, Routing
 from mcp_server.services.settling import empty_slot, end_deployment, end_switch
 from mcp_server.services.slots import DEPLOYMENT, TIDY, Berth, Slots, Step
@@ -37,6 +38,7 @@ class Recovered(Value):
     containers: int = 0
     slots: int = 0
     graces: int = 0
+    revived: int = 0
     routes: int = 0
 
     @property
@@ -46,12 +48,19 @@ class Recovered(Value):
 
 class Recovery:
     def __init__(
-        self, store: Store, engine: Orchestrator, slots: Slots, workers: Workers, step: Step
+        self,
+        store: Store,
+        engine: Orchestrator,
+        slots: Slots,
+        workers: Workers,
+        revival: Revival,
+        step: Step,
     ) -> None:
         self._store = store
         self._engine = engine
         self._slots = slots
         self._workers = workers
+        self._revival = revival
         self._step = step
         self.routing = Routing(store, slots)
 
@@ -68,7 +77,7 @@ class Recovery:
         pairs = await self._pairs()
         switches = [pair for pair in pairs if await self._settle_switch(pair)]
         graces = [pair for pair in await self._pairs() if await self._end_grace(pair)]
-        emptied, containers = await self._match_containers()
+        emptied, revived, containers = await self._match_containers()
         await self._match_ports()
         await self._remove_networks()
         return Recovered(
@@ -76,6 +85,7 @@ class Recovery:
             switches=len(switches),
             graces=len(graces),
             slots=emptied,
+            revived=revived,
             containers=containers,
             routes=await self.routing.mend(),
         )
@@ -195,12 +205,14 @@ class Recovery:
 
     # -- containers --------------------------------------------------------------------------------------
 
-    async def _match_containers(self) -> tuple[int, int]:
-        """Idle slots whose container is gone are empty; containers that belong to no slot go. How many of each."""
+    async def _match_containers(self) -> tuple[int, int, int]:
+        """Idle slots whose container is gone are empty; what has the traffic is started again; containers that
+        belong to no slot go. How many of each.
+        """
         seen = {
             one.name: one for one in await self._engine.list(self._slots.site.labels()) if one.kind == "slot"
         }
-        emptied = 0
+        emptied = revived = 0
         for pair in await self._pairs():
             project = await self._project(pair.project)
             if project is None or await self._busy(pair):
@@ -212,9 +224,11 @@ class Recovery:
                     seen[berth.name] = found
                 elif found is None and slot.state in ("deployed", "grace"):
                     emptied += await self._write_off(berth, slot)
+                elif found is None and slot.state == "active":
+                    revived += await self._revival.revive(berth)
                 elif found is None and slot.state == "empty" and slot.port is not None:
                     await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
-        return emptied, await self._remove_orphans(seen.values())
+        return emptied, revived, await self._remove_orphans(seen.values())
 
     async def _write_off(self, berth: Berth, slot: Slot) -> bool:
         """Looked at once more, now that nobody is at work there."""

@@ -35,6 +35,7 @@ from mcp_server.services.calls import Call, Calls
 from mcp_server.services.deployments import Deployments, require_no_switch
 from mcp_server.services.lock_board import held_board
 from mcp_server.services.lock_views import locked
+from mcp_server.services.outfit import Outfit
 from mcp_server.services.recovery import Recovery
 from mcp_server.services.settling import end_switch, slot_of
 from mcp_server.services.slots import Berth, Seen, Slots, Step
@@ -100,6 +101,7 @@ class Switching:
         recovery: Recovery,
         works: Works,
         workers: Workers,
+        outfit: Outfit,
         *,
         step: Step,
     ) -> None:
@@ -110,6 +112,7 @@ class Switching:
         self._recovery = recovery
         self._works = works
         self._workers = workers
+        self._outfit = outfit
         self._step = step
         self.notifier: Notifier = Silence()
 
@@ -405,7 +408,7 @@ class Switching:
         await tell("starting the version before anew")
         image = await self._slots.image(way.deployment, tell)
         await self._deployments.vacate(way.berth, tell)
-        variables = await self._deployments.variables(way.project, way.pair.environment, release)
+        variables = await self._outfit.of(way.project, way.pair.environment, release)
         port = await self._slots.start(way.berth, way.deployment, release, image, variables)
         await self._slots.until_healthy(way.berth, release, port, variables, tell)
         self._step("switch.cold.healthy")

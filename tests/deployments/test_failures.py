@@ -170,6 +170,68 @@ async def test_a_promote_whose_container_died_changes_nothing(harbour: Harbour) 
 
 
 @pytest.mark.timeout(200)
+async def test_what_has_the_traffic_is_started_again_when_its_container_is_gone(harbour: Harbour) -> None:
+    ann, name = {"project": harbour.project}, f"quaymaster-{harbour.project}-staging-blue"
+    image = f"{harbour.image('demo').partition(':')[0]}:{harbour.project}"
+    tagged = f"/images/{harbour.image('demo')}/tag?repo={image.partition(':')[0]}&tag={harbour.project}"
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, COLOUR="red")
+        harbour.engine.ask("POST", tagged)
+        try:
+            await desk.done("deploy_project", harbour.deploy(version="v1") | {"image": image})
+            await desk.done("promote", ann)
+        finally:
+            harbour.engine.ask("DELETE", f"/images/{image}")
+        await variables(desk, harbour, COLOUR="blue")
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        harbour.engine.ask("DELETE", f"/containers/{name}?force=1")
+        lost = await desk.done("slot_status", ann)
+        assert (lost["blue"]["health"], harbour.ask().status) == ("missing", 502)
+
+        found = await desk.house.hosting.recovery.run_once()
+        assert (found.revived, found.slots, found.containers) == (1, 0, 0)
+        with anyio.fail_after(30):
+            while harbour.ask("/env/COLOUR").body != "red\n":
+                await anyio.sleep(0.1)
+        assert harbour.version() == "v1"
+        with anyio.fail_after(30):
+            while (await at_rest(desk, harbour))["blue"]["health"] != "healthy":
+                await anyio.sleep(0.1)
+        assert (await told_truly(desk, harbour))["active"] == "blue"
+        assert (await desk.house.hosting.recovery.run_once()).nothing
+        await desk.done("promote", ann)
+        assert harbour.version() == "v2"
+
+
+@pytest.mark.timeout(200)
+async def test_what_has_the_traffic_and_whose_image_is_gone_stays_told_as_missing(harbour: Harbour) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        harbour.engine.ask("DELETE", f"/containers/quaymaster-{harbour.project}-staging-blue?force=1")
+
+        async def forget_image(tx: Transaction) -> None:
+            pair = await tx.slots.get(f"{harbour.project}/staging")
+            held = None if pair is None else await tx.deployments.hold(pair.blue.deployment or "")
+            assert held is not None
+            assert held.release is not None
+            gone = held.release.change(image_id=f"sha256:{'0' * 64}", image_digest=None)
+            await tx.deployments.save(held.change(release=gone))
+
+        await desk.house.store.run(forget_image, TEST)
+        for _ in range(2):
+            assert (await desk.house.hosting.recovery.run_once()).revived == 0
+        status = await at_rest(desk, harbour)
+        assert (status["active"], status["blue"]["health"]) == ("blue", "missing")
+        assert any("blue (active) is missing" in warning for warning in status["warnings"])
+        assert harbour.containers() == {}
+        again = await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        assert again["status"] == "success"
+        await desk.done("promote", {"project": harbour.project})
+        assert harbour.version() == "v2"
+
+
+@pytest.mark.timeout(200)
 async def test_a_version_that_does_not_answer_through_the_proxy_gives_the_traffic_back_by_itself(
     harbour: Harbour,
 ) -> None:

@@ -30,7 +30,7 @@ import sys
 import time
 from collections.abc import Coroutine
 
-from database import signed_in
+from database import signed_in  # type: ignore[import-not-found]
 
 
 def E(name: str, default: str = "") -> str:
