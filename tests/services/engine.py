@@ -187,7 +187,7 @@ def engine() -> DockerEngine:
     try:
         found = find_engine()
     except EngineMissing as missing:
-        _do_without(str(missing))
+        do_without(str(missing))
     found.clear_left_overs()
     return found
 
@@ -200,7 +200,7 @@ def image(engine: DockerEngine) -> Callable[[str], str]:
         try:
             return ensure(engine, name)
         except ImageMissing as missing:
-            _do_without(str(missing))
+            do_without(str(missing))
 
     return named
 
@@ -220,7 +220,7 @@ async def orchestrator(engine: DockerEngine) -> AsyncIterator[DockerOrchestrator
     await adapter.close()
 
 
-def _do_without(reason: str) -> NoReturn:
+def do_without(reason: str) -> NoReturn:
     """On a tester's own machine a missing engine skips its tests; in CI it fails them."""
     if os.environ.get("CI"):
         pytest.fail(f"CI must have every service: {reason}", pytrace=False)

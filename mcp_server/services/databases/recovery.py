@@ -7,7 +7,7 @@ record does not speak of and may hold data is reported, not removed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import anyio
 
@@ -90,6 +90,7 @@ class Recovery:
         strange = [one for one in found if one.name not in known]
         # A standby that was claimed since the records were read is known by now.
         known = await self._known_names() if strange else known
+        await self._start_again({one.name for one in found if one.state == "exited"})
         self.unclaimed = tuple(
             one.name for one in strange if one.name not in known and not _is_standby(one.name)
         )
@@ -102,6 +103,31 @@ class Recovery:
         for network in await self._engine.networks(self._site.owner().labels()):
             if _is_standby(network.name) and network.name not in await self._known_names():
                 await self._try_network(network.name)
+
+    async def _start_again(self, ended: Set[str]) -> None:
+        """Servers that are wanted and ended, as all do with an engine that is killed. The records are read after
+        the engine was: who stops a server writes that down before."""
+        if not ended:
+            return
+        places = [
+            one.place
+            for one in await self._databases()
+            if one.place is not None and one.isolation == "container" and self._is_wanted(one)
+        ]
+        places += [
+            one.place for one in await self._servers() if one.kind == "shared" and one.stage == "ready"
+        ]
+        for place in places:
+            if place.container in ended:
+                try:
+                    await self._engine.start(place.ref)
+                    log.info("%s had ended and was started again", place.container)
+                except QuaymasterError as error:
+                    log.info("%s ended and does not start: %s", place.container, error.message)
+
+    def _is_wanted(self, database: Database) -> bool:
+        free = not self._workers.alive(database.worker)
+        return database.stage == "ready" and database.wanted == "running" and free
 
     async def _try_volume(self, name: str) -> None:
         try:
