@@ -291,6 +291,17 @@ def test_production_without_redis_starts_with_a_warning(tmp_path: Path) -> None:
     assert [warning.split(":")[0] for warning in settings.warnings] == ["QUAYMASTER_REDIS_URL"]
 
 
+@pytest.mark.parametrize(
+    ("edge", "base", "warned"),
+    [("nginx", "quay.test", True), ("nginx", "localhost", False), ("caddy", "quay.test", False)],
+)
+def test_nginx_with_certificates_that_nobody_fetches_is_warned_about(
+    tmp_path: Path, edge: str, base: str, warned: bool
+) -> None:
+    settings = load({"QUAYMASTER_EDGE": edge, "QUAYMASTER_BASE_DOMAIN": base}, tmp_path)
+    assert [warning.split(":")[0] for warning in settings.warnings] == ["QUAYMASTER_EDGE_TLS"] * warned
+
+
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("QUAYMASTER_ZZZZZZ=1\n")
     settings = load({"QUAYMASTER_DATABSE_URL": CANARY}, tmp_path)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,6 +18,10 @@ from mcp_server.config import Settings
 from mcp_server.domain.databases import Site
 from mcp_server.domain.errors import Invalid
 from mcp_server.ports.edge import Edge
+
+if TYPE_CHECKING:
+    from mcp_server.adapters.edge.probes import Door
+    from mcp_server.adapters.edge.switch import SwitchDirectory
 
 CLOSE_SECONDS = 5.0
 
@@ -71,14 +76,7 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
     ports = (settings.edge_http_port, settings.edge_https_port)
     door = Door("127.0.0.1", *ports, settings.edge_tls, token)
     if settings.edge == "nginx":
-        from mcp_server.adapters.edge.nginx.config import NginxSettings
-        from mcp_server.adapters.edge.nginx.edge import NginxEdge
-        from mcp_server.adapters.edge.nginx.host import HostNginx
-
-        wanted = NginxSettings(
-            installation=site.installation, token=token, http_port=ports[0], https_port=ports[1]
-        )
-        return NginxEdge(directory, wanted, door, HostNginx())
+        return _nginx_of(settings, site, engine, directory, door)
     from mcp_server.adapters.edge.caddy.config import CaddySettings
     from mcp_server.adapters.edge.caddy.container import ACME_ROOT, ADMIN, STORAGE, ContainerCaddy
     from mcp_server.adapters.edge.caddy.edge import CaddyEdge
@@ -118,6 +116,39 @@ def edge_of(settings: Settings, site: Site, engine: DockerOrchestrator) -> Edge:
         engine, site.owner(), image, directory.root, ports, public=public, acme_root=acme_root
     )
     return CaddyEdge(directory, managed, door, caddy)
+
+
+def _nginx_of(
+    settings: Settings, site: Site, engine: DockerOrchestrator, directory: SwitchDirectory, door: Door
+) -> Edge:
+    from mcp_server.adapters.edge.container import INSIDE
+    from mcp_server.adapters.edge.nginx import container
+    from mcp_server.adapters.edge.nginx.config import NginxSettings
+    from mcp_server.adapters.edge.nginx.edge import NginxEdge
+    from mcp_server.adapters.edge.nginx.host import HostNginx
+
+    own = NginxSettings(
+        installation=site.installation,
+        token=door.token,
+        http_port=door.http_port,
+        https_port=door.https_port,
+        public_https_port=door.https_port,
+    )
+    if settings.edge_mode == "host":
+        return NginxEdge(directory, own, door, HostNginx())
+    managed = own.change(
+        http_port=container.HTTP_PORT, https_port=container.HTTPS_PORT, resolver=container.RESOLVER
+    )
+    nginx = container.ContainerNginx(
+        engine,
+        site.owner(),
+        settings.edge_image or "nginx:1",
+        directory.root,
+        (door.http_port, door.https_port),
+        secure=settings.edge_tls != "off",
+        public=settings.base_domain != "localhost",
+    )
+    return NginxEdge(directory, managed, door, nginx, INSIDE)
 
 
 def _read_root(path: Path) -> bytes:

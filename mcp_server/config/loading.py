@@ -232,6 +232,10 @@ def _doubts(settings: Settings) -> list[str]:
         doubts.append(
             "QUAYMASTER_REDIS_URL: not set in production; each process keeps its own cache and rate limits"
         )
+    if settings.edge == "nginx" and settings.edge_tls != "off":
+        doubts.append(
+            "QUAYMASTER_EDGE_TLS: nginx fetches no certificates; only hosts whose files you bring are served over TLS"
+        )
     if settings.env == "test":
         doubts.extend(
             f"{name}: taken from {settings.sources[name]}, so the tests do not run on a throw-away store"

@@ -523,7 +523,7 @@ class _Probing:
 
 
 def _next(receipt: Receipt | None, url: str | None) -> str | None:
-    if receipt is None or receipt.certificate is not False:
+    if receipt is None or receipt.certificate is not False or url is None or not url.startswith("https:"):
         return None
     return f"The proxy has no certificate for {url} yet: its log says why. Until then browsers are refused."
 

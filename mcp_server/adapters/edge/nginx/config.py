@@ -53,13 +53,15 @@ class Location(Value):
 class Site(Value):
     """Host names that share their locations. With a certificate plain requests are redirected to HTTPS.
 
-    `slot` is what probes are told.
+    `slot` is what probes are told. `certificate_from`: when its files were written, so that new ones are another
+    configuration.
     """
 
     hosts: tuple[Host, ...] = Field(min_length=1)
     locations: tuple[Location, ...] = Field(min_length=1)
     certificate: File | None = None
     certificate_key: File | None = None
+    certificate_from: int | None = None
     slot: SlotName | None = None
     secure_headers: bool = False
 
@@ -151,6 +153,7 @@ def _secure(settings: NginxSettings, number: int, site: Site) -> Iterator[str]:
     yield "server {"
     yield f"    listen {_listen(settings.address, settings.https_port)} ssl http2;"
     yield f"    server_name {' '.join(site.hosts)};"
+    yield f"    # written at {site.certificate_from}"
     yield f"    ssl_certificate {site.certificate};"
     yield f"    ssl_certificate_key {site.certificate_key};"
     yield "    ssl_protocols TLSv1.2 TLSv1.3;"

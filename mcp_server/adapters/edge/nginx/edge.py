@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -35,6 +36,10 @@ class Nginx(Protocol):
 
     def target(self, workload: str, container_port: int, published_port: int) -> Target: ...
 
+    def up(self, answers: Callable[[], bool]) -> None:
+        """It runs, where it is ours to start; `answers` tells when it does. Raises Unavailable."""
+        ...
+
     def test(self) -> str | None:
         """None when `nginx -t` takes the configuration on the disk, else its words."""
         ...
@@ -49,7 +54,8 @@ class Nginx(Protocol):
 class NginxEdge:
     """`ports.edge.Edge`, with less: a change is a reload, which closes idle connections of every project.
 
-    `certificates` holds HOST.crt and HOST.key for the host names that are to have TLS; nobody fetches them.
+    The folder `certificates` of the directory holds HOST.crt and HOST.key for the host names that are to have
+    TLS; nobody fetches them. `inside` is the directory as nginx sees it.
     """
 
     routes_traffic = True
@@ -60,13 +66,14 @@ class NginxEdge:
         settings: NginxSettings,
         door: Door,
         nginx: Nginx,
-        certificates: Path | None = None,
+        inside: str | None = None,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._door = door
         self._nginx = nginx
-        self._certificates = certificates
+        self._certificates = directory.root / "certificates"
+        self._inside = inside or str(directory.root)
 
     @property
     def network(self) -> str | None:
@@ -85,10 +92,11 @@ class NginxEdge:
         return self._nginx.target(workload, container_port, published_port)
 
     def url(self, host: str) -> str | None:
-        return self._door.url(host)
+        return self._door.url(host) if self._has_pair(host) else replace(self._door, tls="off").url(host)
 
     async def ensure(self) -> None:
         await _in_thread(self._directory.claim)
+        await _in_thread(self._begin)
         await _in_thread(self._bring_about)
 
     async def point(self, route: str, slot: SlotName, target: Target) -> None:
@@ -125,7 +133,8 @@ class NginxEdge:
         return await self._changed(lambda: self._directory.rebuild(wanted))
 
     async def probe(self, host: str, path: str = "/", *, count: int = 1) -> tuple[Probe, ...]:
-        secure = self._door.tls != "off" and await _in_thread(lambda: self._directory.allows_tls(host))
+        allowed = await _in_thread(lambda: self._directory.allows_tls(host))
+        secure = allowed and self._has_pair(host)
         answers = [await _in_thread(lambda: self._ask(host, path, secure=secure)) for _ in range(count)]
         return tuple(answer.probe for answer in answers)
 
@@ -159,6 +168,12 @@ class NginxEdge:
             self._directory.rebuild(before)
             raise Unavailable(f"nginx refused its file, and nothing was changed: {error}") from error
         return done
+
+    def _begin(self) -> None:
+        """There is a file before nginx looks for it."""
+        if _read(self.file) is None:
+            _replace(self.file, text(self._settings, self._sites()))
+        self._nginx.up(lambda: self._running() is not None)
 
     def _bring_about(self) -> None:
         """nginx runs what the directory says when this returns; nothing happens when it does already."""
@@ -219,16 +234,20 @@ class NginxEdge:
 
     def _site(self, host: str, slot: SlotName, target: Target, *, secure: bool) -> Site:
         location = Location(targets=(target,))
-        pair = [self._certificates / f"{host}.{end}" for end in ("crt", "key")] if self._certificates else []
-        if not secure or not pair or not all(path.exists() for path in pair):
+        if not secure or not self._has_pair(host):
             return Site(hosts=(host,), locations=(location,), slot=slot)
         return Site(
             hosts=(host,),
             locations=(location,),
             slot=slot,
-            certificate=str(pair[0]),
-            certificate_key=str(pair[1]),
+            certificate=f"{self._inside}/certificates/{host}.crt",
+            certificate_key=f"{self._inside}/certificates/{host}.key",
+            certificate_from=(self._certificates / f"{host}.crt").stat().st_mtime_ns,
         )
+
+    def _has_pair(self, host: str) -> bool:
+        pair = (self._certificates / f"{host}.{end}" for end in ("crt", "key"))
+        return self.certifies and all(path.exists() for path in pair)
 
     def _ask(self, host: str, path: str, *, secure: bool) -> Answer:
         return probe(self._door, host, path, secure=secure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mcp_server.adapters.edge.sockets import established, tables
 from mcp_server.domain.errors import Unavailable
@@ -24,6 +24,9 @@ class HostNginx:
 
     def target(self, workload: str, container_port: int, published_port: int) -> Target:
         return Target(host=LOOPBACK, port=published_port)
+
+    def up(self, answers: Callable[[], bool]) -> None:
+        """The person starts it."""
 
     def test(self) -> str | None:
         done = self._run("-t")
