@@ -104,7 +104,9 @@ async def run_db(chosen: argparse.Namespace, context: Context) -> int:
     terminal = Terminal(context, as_json=chosen.json)
     root = context.cwd / chosen.root if chosen.root else context.cwd
     environment = chosen.env or context.environ.get("QUAYMASTER_ENV") or "development"
-    databases = context.root.code_databases(root, context.environ, environment)
+    databases = context.root.code_databases(root, context.environ, environment, lambda: context.settings)
+    if chosen.db not in ("new", "version"):
+        await databases.places.look_up()
     if chosen.db in ("new", "list", "debug", "version"):
         return await _alone(chosen, databases, terminal, context)
     from mcp_server.cli import db_clients, db_commands
@@ -137,13 +139,14 @@ async def _tried(
 
 def code_of(error: QuaymasterError) -> int:
     """What a command on a schema ends with."""
-    from mcp_server.domain.schemas.failures import Drift, HalfApplied, StatementFailed
+    from mcp_server.domain.schemas.failures import Drift, HalfApplied, ProgramFailed, StatementFailed
 
     if isinstance(error, (Drift, HalfApplied)):
         return PENDING
     if isinstance(error, Invalid):
         return USAGE
-    return FAILED if isinstance(error, (StatementFailed, Unavailable, OutcomeUnknown, Corrupt)) else REFUSED
+    failures = (StatementFailed, ProgramFailed, Unavailable, OutcomeUnknown, Corrupt)
+    return FAILED if isinstance(error, failures) else REFUSED
 
 
 async def _alone(

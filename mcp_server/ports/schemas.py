@@ -6,15 +6,17 @@ cannot be reached. No error holds an address or a password.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from mcp_server.domain.schemas.catalogs import Catalog
 from mcp_server.domain.schemas.folders import Folder, Migration
 from mcp_server.domain.schemas.migrations import Applied
+from mcp_server.domain.schemas.revisions import History
 from mcp_server.domain.schemas.statements import Engine, Statement
+from mcp_server.ports.backups import Sink
 
 
 class Limits(NamedTuple):
@@ -50,6 +52,19 @@ class Footprint(NamedTuple):
     touched: Mapping[str, int] = {}
 
 
+class Witness(NamedTuple):
+    """`sql` gives `answer` (a path, where `is_file`) on every connection to the database of a session, and only
+    there, while that session holds its lock. `address` leads to this database and may hold a password."""
+
+    address: str
+    sql: str
+    answer: str
+    is_file: bool
+
+    def __repr__(self) -> str:
+        return "Witness(...)"
+
+
 class Session(Protocol):
     """One direct connection, for one task at a time."""
 
@@ -62,6 +77,11 @@ class Session(Protocol):
         Raises Locked, naming the owner and since when, after `wait` seconds. The lock ends with the process
         that holds it, however that ends. Nothing below that writes checks that it is still held.
         """
+        ...
+
+    async def witness(self) -> Witness | None:
+        """By which another program can tell that it is in this very database: by the lock of the runner, or by
+        one for this alone. None for a file that is not there yet."""
         ...
 
     async def ledger(self) -> tuple[Applied, ...]:
@@ -143,12 +163,56 @@ class Engines(Protocol):
         """Fill an empty database from such a file. Raises Corrupt for a file that is none."""
         ...
 
+    async def dump(self, url: str, snapshot: str, sink: Sink) -> None:
+        """Give the sink what pg_dump writes of PostgreSQL as of the snapshot, which stays open meanwhile."""
+        ...
+
+    async def load(self, into: str, pieces: AsyncIterator[bytes]) -> None:
+        """Fill an empty database of PostgreSQL from that, all of it or nothing. Raises Corrupt for what it is not."""
+        ...
+
     async def fingerprints(self, url: str) -> Mapping[str, tuple[int, str]]:
         """Of each table the number of rows and a digest of them, in any order."""
         ...
 
-    async def schema_text(self, url: str, schemas: Sequence[str] = ()) -> str:
-        """The schema as SQL that makes it again in an empty database; of PostgreSQL the named ones, or all."""
+    async def schema_text(self, url: str, schemas: Sequence[str] = (), *, without: str | None = None) -> str:
+        """The schema as SQL that makes it again in an empty database; of PostgreSQL the named ones, or all.
+        Tables of the name `without` are left out."""
+        ...
+
+
+class Step(NamedTuple):
+    """One revision that was run. `statements` are known where it was watched."""
+
+    version: str
+    seconds: float
+    footprint: Footprint
+    statements: tuple[str, ...] = ()
+
+
+class Alembic(Protocol):
+    """Alembic projects, whose env.py runs as a process of its own, of the project's interpreter.
+
+    Raises ProgramFailed for what env.py or Alembic say, StatementFailed for a statement that the database refuses,
+    Refused for an env.py that connects elsewhere, Unavailable where no interpreter has Alembic.
+    """
+
+    async def look(self, folder: Folder, witness: Witness | None) -> History:
+        """Changes nothing. Without a witness nothing is applied, and env.py is not run."""
+        ...
+
+    def run(
+        self,
+        folder: Folder,
+        witness: Witness,
+        versions: Sequence[str],
+        direction: Literal["up", "down"],
+        limits: Limits,
+        *,
+        watch: bool = False,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Step]]:
+        """Run revisions in the given order, each on a connection of its own; the session of the witness is
+        locked. The process ends when the context does, and when its starter dies."""
         ...
 
 

@@ -1,6 +1,6 @@
 """A program, run by the interpreter of an Alembic project: reads one request, runs env.py, answers in lines of JSON.
 
-It imports nothing of ours, because the interpreter may be another one, and an older one. The request comes on standard
+It imports nothing of ours, because the interpreter may be another one, and an older one (3.9 or newer). The request comes on standard
 input, which then stays open: when it ends, its writer is dead, and this process ends at once. What env.py prints goes to
 standard error.
 """
@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
-Request = Dict[str, Any]
+Request = dict[str, Any]
 DRIVERS = {"postgresql": ("psycopg2", "psycopg", "asyncpg", "pg8000"), "sqlite": ("pysqlite",)}
 
 
@@ -25,9 +26,15 @@ class Elsewhere(Exception):
     """env.py is connected to another database than the one that was asked for, or the lock is lost."""
 
 
+class BrokenReferences(Exception):
+    """Rows of a SQLite file refer to rows that are not there, and did not before."""
+
+
 def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
+        here = os.path.dirname(os.path.abspath(__file__))
+        sys.path[:] = [each for each in sys.path if os.path.abspath(each) != here]
         request: Request = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_the_writer, daemon=True).start()
 
@@ -66,21 +73,24 @@ class Project:
             os.environ[name] = url
         self._config = config
 
-    def look(self) -> Dict[str, Any]:
+    def look(self) -> dict[str, Any]:
         """Every revision, the first first; the ones that the database says it has; of those the unknown ones."""
-        scripts = [each for each in self._scripts.walk_revisions("base", "heads")][::-1]
+        scripts = list(self._scripts.walk_revisions("base", "heads"))[::-1]
         known = {each.revision for each in scripts}
-        current: Tuple[str, ...] = ()
+        current: tuple[str, ...] = ()
 
-        def only_look(heads: Tuple[str, ...], context: Any) -> List[Any]:
+        def only_look(heads: tuple[str, ...], context: Any) -> list[Any]:
             nonlocal current
             self._require_here(context.connection)
             current = tuple(heads)
             return []
 
-        self._in_env(only_look, dont_mutate=True)
+        if self._request["witness"]:
+            self._in_env(only_look, dont_mutate=True)
         there = tuple(each for each in current if each in known)
-        applied = {each.revision for each in self._scripts.iterate_revisions(there, "base")} if there else set()
+        applied = (
+            {each.revision for each in self._scripts.iterate_revisions(there, "base")} if there else set()
+        )
         return {
             "revisions": [
                 {"version": each.revision, "name": each.doc or "", "file": os.path.basename(each.path)}
@@ -98,15 +108,15 @@ class Project:
             footprint = self._step(revision)
             say(step=revision, seconds=time.monotonic() - began, **footprint)
 
-    def _step(self, revision: str) -> Dict[str, Any]:
+    def _step(self, revision: str) -> dict[str, Any]:
         from alembic.runtime.migration import MigrationStep
 
         script = self._scripts.get_revision(revision)
-        make = getattr(MigrationStep, "%sgrade_from_script" % self._request["direction"])
-        footprint: Dict[str, Any] = {}
+        make = getattr(MigrationStep, f"{self._request['direction']}grade_from_script")
+        footprint: dict[str, Any] = {}
         ran = False
 
-        def one_step(heads: Tuple[str, ...], context: Any) -> Iterator[Any]:
+        def one_step(heads: tuple[str, ...], context: Any) -> Iterator[Any]:
             nonlocal ran
             ran = True
             step = make(self._scripts.revision_map, script)
@@ -116,7 +126,7 @@ class Project:
                 connection = context.connection
                 self._require_here(connection)
                 self._limit(connection)
-                with self._noted(connection, footprint):
+                with self._whole(connection), self._noted(connection, footprint):
                     work(**arguments)
                 self._require_here(connection)
 
@@ -156,7 +166,22 @@ class Project:
             connection.execute(text(sql))
 
     @contextlib.contextmanager
-    def _noted(self, connection: Any, footprint: Dict[str, Any]) -> Iterator[None]:
+    def _whole(self, connection: Any) -> Iterator[None]:
+        """SQLite's driver begins no transaction for DDL by itself. References are looked at when the work is done,
+        because a table that is made anew would else take its dependents with it."""
+        driver = getattr(connection.connection, "driver_connection", None)
+        if not self._request["witness"]["is_file"] or getattr(driver, "in_transaction", True):
+            yield
+            return
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        broken = set(map(tuple, connection.exec_driver_sql("PRAGMA foreign_key_check")))
+        yield
+        if not set(map(tuple, connection.exec_driver_sql("PRAGMA foreign_key_check"))) <= broken:
+            raise BrokenReferences("rows would refer to rows that are not there")
+
+    @contextlib.contextmanager
+    def _noted(self, connection: Any, footprint: dict[str, Any]) -> Iterator[None]:
         """What the work did, where that was asked for: statements, and answers to the questions before and after."""
         questions = self._request["questions"]
         if not questions:
@@ -164,12 +189,12 @@ class Project:
             return
         from sqlalchemy import event, text
 
-        statements: List[str] = []
+        statements: list[str] = []
 
         def executed(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
             statements.append(statement)
 
-        def answers() -> Dict[str, Any]:
+        def answers() -> dict[str, Any]:
             return {
                 name: [list(row) for row in connection.execute(text(sql))] for name, sql in questions.items()
             }
@@ -182,14 +207,14 @@ class Project:
             event.remove(connection, "before_cursor_execute", executed)
         footprint.update(statements=statements, after=answers())
 
-    def _url(self, written: Optional[str]) -> str:
+    def _url(self, written: str | None) -> str:
         """The address with the driver that the project means: of its alembic.ini, else an async one where env.py
         speaks of async engines, else one that is installed."""
         from sqlalchemy.engine import make_url
 
         url = make_url(self._request["url"])
         backend = url.get_backend_name()
-        own: Optional[str] = None
+        own: str | None = None
         with contextlib.suppress(Exception):
             parsed = make_url(written or "")
             if parsed.get_backend_name() == backend and "+" in parsed.drivername:
@@ -199,7 +224,7 @@ class Project:
         if own is None:
             own = next((each for each in DRIVERS.get(backend, ()) if _is_installed(each)), None)
         if own is not None:
-            url = url.set(drivername="%s+%s" % (backend, own))
+            url = url.set(drivername=f"{backend}+{own}")
         if own == "asyncpg" and "sslmode" in url.query:
             url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
         return url.render_as_string(hide_password=False)
@@ -216,9 +241,9 @@ def _is_installed(driver: str) -> bool:
     return driver == "pysqlite" or importlib.util.find_spec(driver) is not None
 
 
-def _said(error: BaseException, request: Request) -> Dict[str, Any]:
-    kind, message = "program", "%s: %s" % (type(error).__name__, error)
-    found: Dict[str, Any] = {}
+def _said(error: BaseException, request: Request) -> dict[str, Any]:
+    kind, message = "program", f"{type(error).__name__}: {error}"
+    found: dict[str, Any] = {}
     if isinstance(error, Elsewhere):
         kind, message = "elsewhere", str(error)
     else:
@@ -231,7 +256,9 @@ def _said(error: BaseException, request: Request) -> Dict[str, Any]:
             elif isinstance(error, DBAPIError):
                 kind, message = ("lost" if error.connection_invalidated else "statement"), str(error.orig)
                 found["statement"] = " ".join((error.statement or "").split())[:200]
-                found["sqlstate"] = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+                found["sqlstate"] = getattr(error.orig, "sqlstate", None) or getattr(
+                    error.orig, "pgcode", None
+                )
     lines = [line for line in message.splitlines() if line.strip()] or ["it said nothing"]
     return {"kind": kind, "message": lines[0][:500], "where": _where(error, request), **found}
 
@@ -241,8 +268,8 @@ def _where(error: BaseException, request: Request) -> str:
     base = os.path.dirname(os.path.abspath(request["ini"]))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = os.path.abspath(frame.filename)
-        if path.startswith(base + os.sep) and "site-packages" not in path:
-            return "%s, line %s" % (os.path.relpath(path, base), frame.lineno)
+        if os.path.isfile(path) and path.startswith(base + os.sep) and "site-packages" not in path:
+            return f"{os.path.relpath(path, base)}, line {frame.lineno}"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ DOTENV = {
     "production": (".env.prod", ".env.production"),
     "test": (".env.test",),
 }
+DRIVER = re.compile(r"^(postgres(?:ql)?|sqlite)\+\w+:")
+"""SQLAlchemy's way to name a driver, which an Alembic project's address may have."""
 BOM = "\ufeff"
 
 
@@ -125,11 +128,12 @@ class DiskFolders:
         variable = folder.variable
         if purpose:
             variable = f"{variable.removesuffix('_URL')}_{purpose}_URL"
-        return (
+        found = (
             self._environ.get(variable)
             or self._agreed(variable, DOTENV.get(environment, (f".env.{environment}",)))
             or self._agreed(variable, (".env",))
         )
+        return DRIVER.sub(r"\1:", found) if found else None
 
     def _agreed(self, variable: str, names: Sequence[str]) -> str | None:
         """What the files say that go by these names; None where none does."""
@@ -180,8 +184,17 @@ def _folder(path: Path) -> Folder:
                 f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
             )
             raise Invalid(f"db/{path.name}/database.toml: {where}") from error
-    alembic = path if (path / "alembic.ini").exists() else None
-    return Folder(require_name(path.name), path, settings, alembic)
+    return Folder(require_name(path.name), path, settings, _alembic(path, settings.alembic))
+
+
+def _alembic(path: Path, named: str | None) -> Path | None:
+    """The directory of the alembic.ini that settings name, or of the one beside them."""
+    home = path if named is None else (path.parent.parent / named).resolve()
+    if (home / "alembic.ini").is_file():
+        return home
+    if named is not None:
+        raise Invalid(f"db/{path.name}/database.toml: alembic: there is no {named}/alembic.ini")
+    return None
 
 
 def _replace(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,13 +18,14 @@ import anyio
 import asyncpg
 
 from mcp_server.adapters import faults
+from mcp_server.adapters.schemas.footprints import QUESTIONS, footprint_of
 from mcp_server.adapters.schemas.pg_catalog import read_catalog
 from mcp_server.domain.errors import Invalid, Locked, Unavailable
 from mcp_server.domain.schemas.catalogs import Catalog, within
 from mcp_server.domain.schemas.failures import StatementFailed
 from mcp_server.domain.schemas.migrations import Applied
 from mcp_server.domain.schemas.statements import Statement
-from mcp_server.ports.schemas import Footprint, Ledger, Limits, Rows
+from mcp_server.ports.schemas import Footprint, Ledger, Limits, Rows, Witness
 
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -63,7 +65,7 @@ async def open_postgres(url: str, limits: Limits) -> AsyncIterator[PostgresSessi
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise Unavailable(f"PostgreSQL cannot be reached: {reason}", next="Check the address.") from error
     try:
-        yield PostgresSession(connection, limits)
+        yield PostgresSession(connection, limits, url)
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(OSError, *DRIVER_ERRORS):
             await connection.close(timeout=3)
@@ -74,9 +76,10 @@ async def open_postgres(url: str, limits: Limits) -> AsyncIterator[PostgresSessi
 class PostgresSession:
     engine = "postgres"
 
-    def __init__(self, connection: Any, limits: Limits) -> None:
+    def __init__(self, connection: Any, limits: Limits, url: str) -> None:
         self._connection = connection
         self._limits = limits
+        self._url = url
         self._locked = False
 
     @asynccontextmanager
@@ -98,6 +101,13 @@ class PostgresSession:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(OSError, *DRIVER_ERRORS):
                 await self._connection.fetchval("SELECT pg_advisory_unlock($1)", LOCK_KEY)
 
+    async def witness(self) -> Witness | None:
+        key = LOCK_KEY if self._locked else secrets.randbits(62)
+        if not self._locked:
+            await self._connection.fetchval("SELECT pg_advisory_lock($1)", key)
+        pid = await self._connection.fetchval("SELECT pg_backend_pid()")
+        return Witness(self._url, _held(str(int(pid)), key), "1", is_file=False)
+
     async def ledger(self) -> tuple[Applied, ...]:
         if await self._connection.fetchval("SELECT to_regclass('quaymaster.migrations')") is None:
             return ()
@@ -112,10 +122,10 @@ class PostgresSession:
     ) -> Footprint:
         await self._ready()
         async with self._connection.transaction():
-            before = await self._files() if watch else {}
+            before = await self._answers() if watch else {}
             for statement in statements:
                 await self._execute(statement, where)
-            footprint = await self._footprint(before) if watch else Footprint()
+            footprint = footprint_of(before, await self._answers()) if watch else Footprint()
             if ledger is not None:
                 await self._write(ledger)
             faults.at("schemas.before_commit")
@@ -194,14 +204,7 @@ class PostgresSession:
         await self._limit()
         if not self._locked:
             return
-        held = await self._connection.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND classid::bigint = $1 AND objid::bigint = $2 AND granted",
-            LOCK_KEY >> 32,
-            LOCK_KEY & 0xFFFF_FFFF,
-        )
-        if not held:
+        if not await self._connection.fetchval(_held("pg_backend_pid()", LOCK_KEY)):
             raise Unavailable(
                 "the lock of this run was lost: the connection goes through a pooler",
                 next="Set the variable that ends in _DIRECT_URL to the database's own address.",
@@ -264,31 +267,8 @@ class PostgresSession:
                 )
         return "another run holds the lock"
 
-    async def _files(self) -> dict[str, int]:
-        rows = await self._connection.fetch(
-            "SELECT oid::regclass::text AS name, relfilenode::bigint AS file FROM pg_class"
-            " WHERE relkind IN ('r', 'm') AND relnamespace::regnamespace::text NOT LIKE 'pg\\_%'"
-            " AND relnamespace::regnamespace::text NOT IN ('information_schema', 'quaymaster')"
-        )
-        return {row["name"]: row["file"] for row in rows}
-
-    async def _footprint(self, before: dict[str, int]) -> Footprint:
-        locks = await self._connection.fetch(
-            "SELECT DISTINCT relation::regclass::text || ': ' || mode AS held FROM pg_locks"
-            " WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384"
-            " AND mode NOT IN ('AccessShareLock', 'RowShareLock') ORDER BY held"
-        )
-        touched = await self._connection.fetch(
-            "SELECT relid::regclass::text AS name, n_tup_ins + n_tup_upd + n_tup_del AS rows"
-            " FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0"
-            " AND schemaname <> 'quaymaster' ORDER BY 1"
-        )
-        after = await self._files()
-        return Footprint(
-            locks=tuple(row["held"] for row in locks),
-            rewritten=tuple(name for name, file in before.items() if after.get(name, file) != file),
-            touched={row["name"]: row["rows"] for row in touched},
-        )
+    async def _answers(self) -> dict[str, Any]:
+        return {name: await self._connection.fetch(question) for name, question in QUESTIONS.items()}
 
     async def _drops(self) -> list[str]:
         """Everything in the schemas that are looked after; `public` stays, empty."""
@@ -325,6 +305,15 @@ class PostgresSession:
             """
         )
         return [f"DROP {row['kind']} IF EXISTS {row['name']} CASCADE" for row in rows]
+
+
+def _held(pid: str, key: int) -> str:
+    """How often a process of this very database's server holds an advisory lock on it."""
+    return (
+        f"SELECT count(*) FROM pg_locks WHERE pid = {pid} AND locktype = 'advisory'"  # noqa: S608 - numbers
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        f" AND classid::bigint = {key >> 32} AND objid::bigint = {key & 0xFFFF_FFFF} AND granted"
+    )
 
 
 class _told:

@@ -25,7 +25,7 @@ from mcp_server.domain.schemas.catalogs import Catalog, Column, Index, Table, Tr
 from mcp_server.domain.schemas.failures import StatementFailed
 from mcp_server.domain.schemas.migrations import Applied
 from mcp_server.domain.schemas.statements import Statement
-from mcp_server.ports.schemas import Footprint, Ledger, Limits, Rows
+from mcp_server.ports.schemas import Footprint, Ledger, Limits, Rows, Witness
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
@@ -124,6 +124,13 @@ class SqliteSession:
             yield
         finally:
             os.close(handle)
+
+    async def witness(self) -> Witness | None:
+        if not self._path.exists():
+            return None
+        path = self._path.absolute()
+        sql = "SELECT file FROM pragma_database_list WHERE name = 'main'"
+        return Witness(f"sqlite:///{path}", sql, str(path), is_file=True)
 
     async def ledger(self) -> tuple[Applied, ...]:
         return await self._in_thread(self._ledger)

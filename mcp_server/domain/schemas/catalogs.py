@@ -161,6 +161,17 @@ def within(catalog: Catalog, schemas: Collection[str]) -> Catalog:
     )
 
 
+def without_table(catalog: Catalog, name: str) -> Catalog:
+    """Without the tables of this name, in any schema, and what belongs to them."""
+    gone = {each for each in catalog.tables if each == name or each.endswith(f".{name}")}
+    return catalog._replace(
+        tables={each: table for each, table in catalog.tables.items() if each not in gone},
+        constraints={key: each for key, each in catalog.constraints.items() if each.table not in gone},
+        indexes={key: each for key, each in catalog.indexes.items() if each.table not in gone},
+        other={key: text for key, text in catalog.other.items() if key.rpartition(" ")[2] not in gone},
+    )
+
+
 def differences(one: Catalog, two: Catalog) -> tuple[str, ...]:
     """What is not the same, each as one short sentence, in order."""
     left, right = one.flat(), two.flat()

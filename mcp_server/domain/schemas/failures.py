@@ -5,7 +5,8 @@ QuaymasterError
 │   ├── Drift            DRIFT             compare files and database, then decide
 │   ├── HalfApplied      HALF_APPLIED      look how far it came, then `resolve`
 │   └── Refused          REFUSED           give what is asked for (code, token, flag), or leave it
-└── StatementFailed      STATEMENT_FAILED  correct the SQL that is named
+├── StatementFailed      STATEMENT_FAILED  correct the SQL that is named
+└── ProgramFailed        PROGRAM_FAILED    correct the program of the code base that is named
 """
 
 from __future__ import annotations
@@ -42,3 +43,10 @@ class StatementFailed(QuaymasterError):
 
     code = "STATEMENT_FAILED"
     default_next = "Correct the statement and run the command again; what was committed before it stays."
+
+
+class ProgramFailed(QuaymasterError):
+    """A program of the code base (seed.py, Alembic's env.py) did not end well."""
+
+    code = "PROGRAM_FAILED"
+    default_next = "Correct the program and run the command again; what was committed before stays."

@@ -30,7 +30,8 @@ class Production(Value):
 class FolderSettings(Value):
     """`database.toml`. Times in seconds. Of PostgreSQL only `schemas` are looked at; none named: all of them.
 
-    `project` names the project whose database this is, where no variable holds an address.
+    `project` names the project whose database this is, where no variable holds an address. `alembic` is the
+    directory of an alembic.ini that lies elsewhere, `python` the interpreter for it, both from the root.
     """
 
     engine: Engine | None = None
@@ -38,6 +39,8 @@ class FolderSettings(Value):
     schemas: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
     project: str | None = None
+    alembic: str | None = None
+    python: str | None = None
     lock_timeout: float = Field(default=5.0, gt=0)
     statement_timeout: float = Field(default=60.0, ge=0)
     lock_wait: float = Field(default=30.0, ge=0)
