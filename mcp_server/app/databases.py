@@ -65,7 +65,10 @@ def databases_of(
     async def final_backup(database: Database) -> str:
         return await backups.final(database)
 
-    databases = Databases(parts, final_backup=final_backup)
+    async def drop_branches(database: Database) -> None:
+        await branches.drop_of(database)
+
+    databases = Databases(parts, final_backup=final_backup, drop_branches=drop_branches)
     changes = databases.changes
     files = SealedFiles(settings.home / "backups", parts.sealer)
     copies, scratch = FileCopies(), HomeScratch(settings.home / "scratch")

@@ -138,6 +138,7 @@ def _furnished(
             databases=databases,
             base_domain=settings.base_domain,
             let_go=domains.let_go,
+            drop_copies=branches.drop_copies,
             tidy=hosting.tidy,
         ),
         tasks=Tasks(calls),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -205,6 +206,25 @@ class Branches:
             await self._remove(branch)
         return result
 
+    # -- for other use cases
+
+    async def drop_of(self, database: Database) -> None:
+        """Before a database is deleted: its branches go. On a server of its own they go with that."""
+        for branch in await self._parts.store.read(lambda tx: tx.branches.of_project(database.project)):
+            if branch.database_uid == database.uid and database.isolation == "container" and branch.place:
+                await self._forget(branch)
+            elif branch.database_uid == database.uid:
+                await self._remove(branch)
+
+    async def drop_copies(self, branches: Sequence[Branch]) -> None:
+        """What is left of branches whose records went. Never raises: what cannot be reached went with its server."""
+        for branch in branches:
+            try:
+                if branch.home == self._parts.site.home:
+                    await self._remove(branch)
+            except QuaymasterError as error:
+                log.warning("something of the branch %s may be left: %s", branch.key, error.message)
+
     # -- for the leader of the home
 
     async def lead(self) -> None:
@@ -350,7 +370,9 @@ class Branches:
         elif branch.place is not None and branch.access is not None and await self._has_source(branch):
             await self._parts.servers.run_sql(branch.place.ref, branch_dropped(branch.access))
         self._parts.step("branch.removed")
+        await self._forget(branch)
 
+    async def _forget(self, branch: Branch) -> None:
         async def transaction(tx: Transaction) -> None:
             held = await tx.branches.hold(branch.key)
             if held is not None and held.uid == branch.uid:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import anyio.to_thread
 
+from mcp_server.domain.backups import Branch
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.databases import RequestedEngine
 from mcp_server.domain.deployments import Deployment
@@ -35,6 +36,7 @@ from mcp_server.services.pages import every, page_size
 from mcp_server.services.plans import draw_token, gate
 
 LetGo = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+DropCopies = Callable[[Sequence[Branch]], Awaitable[None]]
 
 NAMED = 10
 """A plan names this many things of each kind and counts the rest."""
@@ -71,8 +73,8 @@ async def nothing_to_tidy() -> None:
 class Projects:
     """`roots`: the directories in which a project's path may lie; `quota`: the most projects of a team.
 
-    `let_go` is told the host names that went with a project, and says what is left of them. `tidy` is called
-    when a project was deleted: what ran for it goes.
+    `let_go` is told the host names that went with a project, and says what is left of them. `drop_copies` takes away
+    the copies whose branches went with it. `tidy` is called when a project was deleted: what ran for it goes.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Projects:
         databases: Databases | None = None,
         base_domain: str = "localhost",
         let_go: LetGo | None = None,
+        drop_copies: DropCopies | None = None,
         tidy: Callable[[], Awaitable[None]] = nothing_to_tidy,
     ) -> None:
         self._calls = calls
         self._base = base_domain
         self._let_go = let_go
+        self._drop_copies = drop_copies
         self._tidy = tidy
         self._databases = databases
         self._roots = tuple(roots)
@@ -218,6 +222,7 @@ class Projects:
         call.about("projects", key)
         token = draw_token()
         hosts: list[str] = []
+        branches: list[Branch] = []
 
         async def transaction(tx: Transaction) -> PlanResult:
             project = await project_of(tx, call.caller, name, hold=True)
@@ -246,11 +251,14 @@ class Projects:
             await belongings.remove(tx)
             await tx.projects.remove(project)
             hosts[:] = [one.domain for one in belongings.domains]
+            branches[:] = belongings.branches
             return PlanResult(status="done", message=f"The project '{key}' is deleted.", effects=effects)
 
         done = await self._calls.write(call, transaction, PlanResult)
         if done.status == "done":
             await self._tidy()
+        if self._drop_copies is not None:
+            await self._drop_copies(branches)
         if self._let_go is None or not hosts:
             return done
         return done.change(notices=(*done.notices, *await self._let_go(hosts)))
@@ -283,6 +291,7 @@ class _Belongings:
     domains: Sequence[DomainName]
     environments: Sequence[ProjectEnvironment]
     versions: Sequence[EnvironmentVersion]
+    branches: Sequence[Branch]
 
     def decisive(self) -> tuple[Record, ...]:
         """The records whose change makes a plan stale.
@@ -298,6 +307,7 @@ class _Belongings:
             *self.deployments,
             *self.domains,
             *self.environments,
+            *self.branches,
         )
 
     def effects(self) -> list[str]:
@@ -309,6 +319,7 @@ class _Belongings:
             _lost("domain", [domain.domain for domain in self.domains]),
             _lost("environment", [one.environment for one in self.environments]),
             _lost("environment version", [f"{one.environment} {one.version}" for one in self.versions]),
+            _lost("branch", [one.name for one in self.branches], "branches"),
         ]
         return [line for line in named if line is not None]
 
@@ -330,6 +341,8 @@ class _Belongings:
             await tx.deployments.remove(deployment)
         for pair in self.slots:
             await tx.slots.remove(pair)
+        for branch in self.branches:
+            await tx.branches.remove(branch)
 
 
 async def _belongings(tx: Transaction, project: str) -> _Belongings:
@@ -346,16 +359,17 @@ async def _belongings(tx: Transaction, project: str) -> _Belongings:
         domains=await every(partial(tx.domains.of_project, project)),
         environments=await tx.environments.of_project(project),
         versions=versions,
+        branches=await tx.branches.of_project(project),
     )
 
 
-def _lost(kind: str, names: Sequence[str]) -> str | None:
+def _lost(kind: str, names: Sequence[str], several: str = "") -> str | None:
     """One line of a plan: how many of a kind, the first of them by name."""
     if not names:
         return None
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     shown = ", ".join(name[:80] for name in names[:NAMED])
-    return f"{len(names)} {kind}{'' if len(names) == 1 else 's'} deleted: {shown}{rest}"
+    return f"{len(names)} {kind if len(names) == 1 else several or f'{kind}s'} deleted: {shown}{rest}"
 
 
 def _view(project: Project) -> ProjectView:

@@ -30,6 +30,9 @@ from mcp_server.services.plans import draw_token, gate
 FinalBackup = Callable[[Database], Awaitable[str]]
 """Makes and proves a backup, and returns its id. Raises: then nothing is deleted."""
 
+DropBranches = Callable[[Database], Awaitable[None]]
+"""Takes the branches of a database away; may be done again."""
+
 
 class Noted(Result):
     key: str
@@ -38,7 +41,12 @@ class Noted(Result):
 
 class Changes:
     def __init__(
-        self, parts: Parts, creation: Creation, shared: SharedServer, final_backup: FinalBackup | None
+        self,
+        parts: Parts,
+        creation: Creation,
+        shared: SharedServer,
+        final_backup: FinalBackup | None,
+        drop_branches: DropBranches | None = None,
     ) -> None:
         self._store = parts.store
         self._calls = parts.calls
@@ -58,6 +66,7 @@ class Changes:
         self._creation = creation
         self._shared = shared
         self._final_backup = final_backup
+        self._drop_branches = drop_branches
 
     # -- start and stop
 
@@ -276,7 +285,12 @@ class Changes:
                 "final_backup": backup,
                 "observed": _digest(database, seen.state),
             }
-            effects = self._effects(database, backup)
+            branches = [
+                one.name
+                for one in await tx.branches.of_project(database.project)
+                if one.database_uid == database.uid
+            ]
+            effects = self._effects(database, backup, branches)
             planned = await gate(tx, call, token, target=target, holds=(database,), effects=effects)
             if planned is not None:
                 return planned
@@ -334,6 +348,8 @@ class Changes:
             self._step("databases.delete.backed_up")
         root = await self._injection.root_of(database)
         with anyio.move_on_after(self._options.work_seconds, shield=True):
+            if self._drop_branches is not None:
+                await self._drop_branches(database)
             await self._take_away(database)
             self._step("databases.delete.removed")
             await self._injection.out_of_file(database, root)
@@ -389,7 +405,7 @@ class Changes:
                     project.change(database_name=None, database_port=None, updated_at=await tx.now())
                 )
 
-    def _effects(self, database: Database, backup: bool) -> tuple[str, ...]:
+    def _effects(self, database: Database, backup: bool, branches: Sequence[str]) -> tuple[str, ...]:
         what = f"the {database.engine} database of '{database.project}' for {database.scope} environments"
         if database.path is not None:
             lost = f"its file {database.path} is " + (
@@ -402,7 +418,8 @@ class Changes:
                 f"its container and its volume {database.place.volume if database.place else ''} are deleted"
             )
         kept = "a final backup is made and proved first" if backup else "no final backup is made"
-        return (f"{what} is deleted", lost, kept, "DATABASE_URL leaves the project's dotenv file")
+        copies = (f"its branches go with it: {', '.join(branches)}",) if branches else ()
+        return (f"{what} is deleted", lost, *copies, kept, "DATABASE_URL leaves the project's dotenv file")
 
     # -- which
 

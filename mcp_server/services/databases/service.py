@@ -18,7 +18,7 @@ from mcp_server.domain.workloads import EngineStatus
 from mcp_server.ports.store import Reading
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.changes import Changes, FinalBackup
+from mcp_server.services.databases.changes import Changes, DropBranches, FinalBackup
 from mcp_server.services.databases.creation import Creation
 from mcp_server.services.databases.injection import NetworkAccess
 from mcp_server.services.databases.parts import Parts
@@ -48,14 +48,21 @@ class Rotated(Result):
 
 
 class Databases:
-    """`final_backup` is asked before a database is deleted; without one deletions say that there is none."""
+    """`final_backup` is asked before a database is deleted; without one deletions say that there is none.
+    `drop_branches` takes its branches along."""
 
-    def __init__(self, parts: Parts, *, final_backup: FinalBackup | None = None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        final_backup: FinalBackup | None = None,
+        drop_branches: DropBranches | None = None,
+    ) -> None:
         self.parts = parts
         self.pool = Pool(parts)
         self.shared = SharedServer(parts)
         self.creation = Creation(parts, self.shared, self.pool)
-        self.changes = Changes(parts, self.creation, self.shared, final_backup)
+        self.changes = Changes(parts, self.creation, self.shared, final_backup, drop_branches)
         self.recovery = Recovery(parts, self.creation, self.changes)
 
     @asynccontextmanager
