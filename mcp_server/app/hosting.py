@@ -23,7 +23,8 @@ from mcp_server.services.calls import Calls
 from mcp_server.services.databases.service import Databases
 from mcp_server.services.domains import DomainOptions, Domains
 from mcp_server.services.hosting import Hosting
-from mcp_server.services.slots import SlotOptions
+from mcp_server.services.routing import Routing
+from mcp_server.services.slots import SlotOptions, Slots
 
 
 def hosting_of(
@@ -33,11 +34,6 @@ def hosting_of(
         access = await databases.parts.injection.for_workload(project.name, environment)
         return {} if access is None else {"DATABASE_URL": access.url}
 
-    ports = {
-        "production": settings.ports_production,
-        "staging": settings.ports_staging,
-        "preview": settings.ports_preview,
-    }
     return Hosting(
         calls=calls,
         store=store,
@@ -49,13 +45,37 @@ def hosting_of(
         sealer=databases.parts.sealer,
         sources=ProjectSources(),
         site=place.site,
-        options=SlotOptions(
-            base_domain=settings.base_domain,
-            ports={name: parse_ports(ports[name]) for name in get_args(EnvironmentName)},
-            drain_seconds=settings.drain_seconds,
-        ),
+        options=_options(settings),
         provided=provided,
         step=faults.at,
+    )
+
+
+def routing_of(settings: Settings, store: Store, place: Workplace) -> Routing:
+    """To look at the proxy without anything that works by itself."""
+    slots = Slots(
+        store,
+        place.engine,
+        place.edge,
+        SocketReadiness(),
+        place.machine,
+        place.site,
+        _options(settings),
+        faults.at,
+    )
+    return Routing(store, slots)
+
+
+def _options(settings: Settings) -> SlotOptions:
+    ports = {
+        "production": settings.ports_production,
+        "staging": settings.ports_staging,
+        "preview": settings.ports_preview,
+    }
+    return SlotOptions(
+        base_domain=settings.base_domain,
+        ports={name: parse_ports(ports[name]) for name in get_args(EnvironmentName)},
+        drain_seconds=settings.drain_seconds,
     )
 
 

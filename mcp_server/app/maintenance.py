@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp_server.adapters.registry.mirror import RegistryMirror
+from mcp_server.app.hosting import routing_of
 from mcp_server.app.house import House, open_app
-from mcp_server.app.stores import primary_of
+from mcp_server.app.stores import primary_of, store_over
 from mcp_server.app.workplace import workplace
 from mcp_server.config import Settings
-from mcp_server.domain.errors import Invalid, Unavailable
+from mcp_server.domain.errors import Invalid, QuaymasterError, Unavailable
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import Claim, Outage
@@ -67,13 +68,14 @@ async def edge_config(settings: Settings, version: str | None = None) -> str:
 
 
 async def edge_check(settings: Settings) -> Sequence[str]:
-    """What is wrong with the proxy and its state, a sentence each."""
+    """What is wrong with the proxy, and where its state and its answers differ from the store, a sentence each."""
     mirror = await RegistryMirror.open(settings.home)
-    try:
-        async with workplace(settings, mirror) as place:
-            return await place.edge.check()
-    finally:
-        mirror.close()
+    async with store_over(mirror, settings) as (store, _), workplace(settings, mirror) as place:
+        problems = await place.edge.check()
+        try:
+            return (*problems, *await routing_of(settings, store, place).differences())
+        except QuaymasterError as error:
+            return (*problems, f"The proxy's state was not compared with the store: {error.message}.")
 
 
 def secrets_rotate(settings: Settings) -> str | None:
