@@ -26,15 +26,30 @@ CLOSE_SECONDS = 5.0
 async def store_over(
     mirror: RegistryMirror, settings: Settings
 ) -> AsyncIterator[tuple[Store, RegistryKeyRing]]:
-    """The registry itself, or PostgreSQL with the registry under it."""
+    """The registry itself, or PostgreSQL with the registry under it.
+
+    Raises Invalid where the settings name no PostgreSQL and the home is the mirror of one.
+    """
     try:
         if settings.database_url is None:
+            await _refuse_a_mirror(mirror, settings)
             yield RegistryStore(mirror), RegistryKeyRing(settings.home)
         else:
             async with _failover(mirror, settings) as store:
                 yield store, RegistryKeyRing(settings.home, store.find_key)
     finally:
         mirror.close()
+
+
+async def _refuse_a_mirror(mirror: RegistryMirror, settings: Settings) -> None:
+    """Of what is written to a mirror as if it were the truth, PostgreSQL would never hear."""
+    if (await mirror.refresh()).mode == "embedded":
+        return
+    raise Invalid(
+        f"{settings.home} is the mirror of a PostgreSQL, and the settings name none",
+        next="Set QUAYMASTER_DATABASE_URL or QUAYMASTER_DB_* as the server of this home has it, or QUAYMASTER_HOME "
+        "to another directory.",
+    )
 
 
 @asynccontextmanager

@@ -29,6 +29,18 @@ def test_without_a_key_stdio_does_not_start_and_says_how_to_get_one(tmp_path, da
     assert "quaymaster keys create" in ended.stderr
 
 
+def test_a_home_that_mirrors_postgresql_takes_no_change_from_settings_that_name_none(tmp_path, database_url):
+    settings = store(database_url)
+    make_key(tmp_path, **settings)
+    for command in (("keys", "create", "--team", "local", "--role", "member"), ("keys", "list"), ("stdio",)):
+        refused = run_quaymaster(*command, home=tmp_path)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "QUAYMASTER_DATABASE_URL" in refused.stderr
+    assert run_quaymaster("registry", "verify", home=tmp_path).returncode == 0
+    listed = run_quaymaster("keys", "list", "--json", home=tmp_path, settings=settings)
+    assert len(json.loads(listed.stdout)) == 1
+
+
 async def test_two_homes_share_one_postgresql(tmp_path, database_url):
     settings = store(database_url)
     one, two = tmp_path / "one", tmp_path / "two"
