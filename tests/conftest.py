@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from tests.services.node_tools import NodeMissing, NodeTools, find_node_tools
 from tests.services.postgres import PostgresMissing, PostgresServer, end_left_overs
+from tests.services.programs import put_on_path
 from tests.services.proxy import TcpProxy
 
 pytest_plugins = ["tests.services.engine"]
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("sample", max_examples=25, deadline=None, derandomize=True)
     settings.register_profile("soak", max_examples=500, deadline=None, print_blob=True)
     settings.load_profile("soak" if config.getoption("--soak") else "sample")
+    put_on_path()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -80,6 +80,13 @@ def find_programs(account: Account, copies: Path) -> Path:
     raise PostgresMissing("no PostgreSQL programs; looked at " + ("; ".join(looked_at) or "nothing"))
 
 
+def put_on_path() -> None:
+    """Let what looks for `pg_dump` on PATH find the programs that the tests' servers are of, after all others."""
+    for folder in _candidates():
+        if (folder / "pg_dump").exists() and str(folder) not in os.environ["PATH"].split(os.pathsep):
+            os.environ["PATH"] += os.pathsep + str(folder)
+
+
 def _candidates() -> Iterator[Path]:
     if named := os.environ.get("QUAYMASTER_TEST_PG_BIN"):
         yield Path(named)

@@ -38,7 +38,7 @@ class DnsResolver:
             async with anyio.create_task_group() as group:
                 group.start_soon(ask, "A")
                 group.start_soon(ask, "AAAA")
-        except* Unavailable as group_of_errors:
+        except ExceptionGroup as group_of_errors:  # `except*` would wrap what is raised here
             raise _first(group_of_errors) from None
         return found["A"] | found["AAAA"]
 
@@ -83,6 +83,9 @@ def _place(server: str) -> tuple[str, int]:
         return address.strip("[]"), int(port)
 
 
-def _first(group: BaseExceptionGroup[Unavailable]) -> Unavailable:
-    error = group.exceptions[0]
-    return error if isinstance(error, Unavailable) else _first(error)
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """The refusal, unless something else went wrong beside it."""
+    answers, others = group.split(Unavailable)
+    rest = others or answers or group
+    error = rest.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
