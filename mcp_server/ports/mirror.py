@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Line
@@ -43,6 +43,26 @@ class Batch:
     lines: Sequence[Line]
     position: Position
     lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a line's own statement saw of the log: the ids of the lines at or above the horizon of the position that was
+    known. Who had that position, and has these lines and this one, is at `position`."""
+
+    line_ids: frozenset[str]
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Logged(Generic[T]):
+    """A transaction that was committed: its value, its line, and the log's `seq` of it (0 when nothing changed: then no
+    row was written). `beside` is None when the line's place in the log is not known."""
+
+    value: T
+    line: Line
+    seq: int
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +122,18 @@ class Primary(Protocol):
     """
 
     async def run(
-        self, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, *, line_id: str, epoch: int
-    ) -> tuple[T, Line, int]:
+        self,
+        fn: Callable[[Replaying], Awaitable[T]],
+        intent: Intent,
+        *,
+        line_id: str,
+        epoch: int,
+        known: Position | None = None,
+    ) -> Logged[T]:
         """Run `fn`; in the same commit insert the line with its changes into the change log.
 
-        Returns the value, the line, and the log's `seq` of it (0 when nothing changed: then no row is written). Runs `fn`
-        again on a serialisation failure or a deadlock, at most three times. Raises AlreadyApplied when the log has `line_id`.
+        `known` is a position of the registry: what stands beside the line is counted from there. Runs `fn` again on a
+        serialisation failure or a deadlock, at most three times. Raises AlreadyApplied when the log has `line_id`.
         """
         ...
 

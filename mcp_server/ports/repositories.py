@@ -264,12 +264,20 @@ class Locks(Repository[Lock], Protocol):
         ...
 
     async def near(
-        self, project: str, paths: Sequence[str], holder: str, *, until: datetime, whole: bool
+        self,
+        project: str,
+        paths: Sequence[str],
+        holder: str,
+        *,
+        until: datetime,
+        whole: bool,
+        ids: Sequence[str] = (),
     ) -> Near:
         """By path and then id: the locks that may overlap one of the canonical `paths` (their roots lie above or
         below each other), those whose lease ends by `until`, and with `whole` all of the holder's.
 
-        Read under the held scope it is the truth.
+        Read under the held scope it is the truth. `ids` are locks on these paths that may be added next: a store may
+        look ahead.
         """
         ...
 

@@ -24,6 +24,7 @@ from mcp_server.domain.locks import (
     decide,
     expiry_notices,
     granted_locks,
+    lock_id,
     lost_notices,
     next_fence,
     sweep,
@@ -88,7 +89,8 @@ async def seen_near(
     """See `held_board`; without `near` all locks of the project."""
     if near is not None:
         until = now + timedelta(seconds=SOON_SECONDS)
-        return await tx.locks.near(project.name, near, holder, until=until, whole=whole)
+        ids = [lock_id(project.uid, holder, path) for path in near]
+        return await tx.locks.near(project.name, near, holder, until=until, whole=whole, ids=ids)
     locks = tuple(await tx.locks.of_project(project.name))
     return Near(locks, sum(lock.holder == holder for lock in locks))
 

@@ -46,8 +46,8 @@ async def add(primary: PostgresPrimary, *records: Any, line_id: str) -> tuple[Li
         for record in records:
             await tx.repository(record.noun).add(record)
 
-    _, line, seq = await primary.run(fn, INTENT, line_id=line_id, epoch=1)
-    return line, seq
+    logged = await primary.run(fn, INTENT, line_id=line_id, epoch=1)
+    return logged.line, logged.seq
 
 
 async def begin_with_project(primary: PostgresPrimary, name: str = "app") -> None:

@@ -36,9 +36,10 @@ async def test_a_line_has_every_change_once_with_its_first_base_and_last_revisio
         scope = await tx.lock_scopes.save(scope.change(fence=7))
         await tx.lock_scopes.save(scope.change(fence=8))
 
-    _, line, seq = await primary.run(fn, INTENT, line_id="L", epoch=1)
+    logged = await primary.run(fn, INTENT, line_id="L", epoch=1)
+    line = logged.line
     assert [(change.noun, change.base, change.rev) for change in line.changes] == [("lock_scopes", 1, 3)]
-    assert seq > 0
+    assert logged.seq > 0
     assert await primary.applied("L") == line
 
 
@@ -47,8 +48,8 @@ async def test_a_transaction_that_changes_nothing_writes_no_line_but_keeps_its_a
 ) -> None:
     await begin_with_project(primary)
     row = AuditRow(id="a1", timestamp=NOW, team_id="local", action="x", params={"p": "nul \x00 here"})
-    _, line, seq = await primary.run(lambda tx: tx.audit.add(row), INTENT, line_id="L", epoch=1)
-    assert (seq, line.changes) == (0, ())
+    logged = await primary.run(lambda tx: tx.audit.add(row), INTENT, line_id="L", epoch=1)
+    assert (logged.seq, logged.line.changes) == (0, ())
     assert await primary.applied("L") is None
     page = await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="local")))
     assert [found.id for found in page.items] == ["a1"]
@@ -145,7 +146,7 @@ async def test_a_removed_team_takes_everything_along_as_changes(primary: Postgre
     async def fn(tx: Any) -> None:
         await tx.teams.remove(await tx.teams.hold("local"))
 
-    _, line, _ = await primary.run(fn, INTENT, line_id="L", epoch=1)
+    line = (await primary.run(fn, INTENT, line_id="L", epoch=1)).line
     assert {change.noun for change in line.changes} == {"locks", "lock_scopes", "projects", "teams"}
     assert all(change.record is None and change.rev == change.base + 1 for change in line.changes)
     records, _ = await primary.everything()
@@ -159,9 +160,9 @@ async def test_a_key_that_comes_again_counts_on_from_its_tombstone(primary: Post
         await tx.projects.remove(await tx.projects.hold("app"))
         return await tx.projects.add(project())
 
-    kept, line, _ = await primary.run(again, INTENT, line_id="L", epoch=1)
-    assert kept.rev == 3
-    assert [(c.base, c.rev) for c in line.changes if c.noun == "projects"] == [(1, 3)]
+    logged = await primary.run(again, INTENT, line_id="L", epoch=1)
+    assert logged.value.rev == 3
+    assert [(c.base, c.rev) for c in logged.line.changes if c.noun == "projects"] == [(1, 3)]
 
 
 async def test_a_removed_lock_stays_in_the_table_as_released(
@@ -174,8 +175,7 @@ async def test_a_removed_lock_stays_in_the_table_as_released(
         await tx.locks.remove(await tx.locks.hold("lock-1"))
         return await tx.locks.add(lock())
 
-    kept, _, _ = await primary.run(again, INTENT, line_id="2", epoch=1)
-    assert kept.rev == 3
+    assert (await primary.run(again, INTENT, line_id="2", epoch=1)).value.rev == 3
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
@@ -226,6 +226,119 @@ async def test_text_that_postgresql_cannot_store_is_invalid(primary: PostgresPri
         await add(primary, task, line_id="L")
 
 
+# -- as few round trips as there can be ------------------------------------------------------------------
+
+
+async def _lock_one(tx: Any, path: str = "a.py") -> Any:
+    """As `lock_files` does it."""
+    await tx.projects.get("app")
+    scope = await tx.lock_scopes.hold("app")
+    now = await tx.now()
+    name = f"lock-{path}"
+    await tx.locks.near("app", [path], "k1/agent:ann", until=now, whole=False, ids=[name])
+    await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
+    kept = await tx.locks.add(lock(name, path=path, fence=scope.fence + 1))
+    await tx.audit.add(AuditRow(id=f"a-{path}", timestamp=NOW, team_id="local", action="lock_files"))
+    return kept
+
+
+async def test_a_lock_its_scope_its_audit_row_and_its_line_are_one_statement(database_url: str) -> None:
+    primary = PostgresPrimary(ConnectionSettings(database_url, pool_max=1))
+    await primary.prepare()
+    await begin_with_project(primary)
+    sent: list[str] = []
+    try:
+        # The first time, the driver asks for the types of arrays.
+        await primary.run(lambda tx: _lock_one(tx, "b.py"), INTENT, line_id="K", epoch=1)
+        async with primary._connections.use() as connection:
+            connection.add_query_logger(lambda query: sent.append(query.query))
+        logged = await primary.run(_lock_one, INTENT, line_id="L", epoch=1)
+        assert await primary.applied("L") == replace(logged.line, audit=())
+        begun = sent.index("BEGIN ISOLATION LEVEL READ COMMITTED")
+        commands = [query.split()[0] for query in sent[begun : sent.index("COMMIT") + 1]]
+        assert commands == ["BEGIN", "SELECT", "SELECT", "WITH", "WITH", "COMMIT"]
+        standing = (await primary.read(lambda tx: tx.locks.of_project("app")))[0]
+        scope = await primary.read(lambda tx: tx.lock_scopes.get("app"))
+        rows = await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="local")))
+    finally:
+        await primary.close()
+    assert (standing, scope and (scope.fence, scope.rev)) == (logged.value, (2, 3))
+    assert [row.id for row in rows.items] == ["a-a.py", "a-b.py"]
+
+
+async def test_a_lock_that_comes_again_counts_on_however_it_is_written(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+
+    async def release(tx: Any) -> None:
+        await tx.lock_scopes.hold("app")
+        await tx.locks.remove(await tx.locks.get("lock-a.py"))
+
+    await primary.run(_lock_one, INTENT, line_id="1", epoch=1)
+    await primary.run(release, INTENT, line_id="2", epoch=1)
+    logged = await primary.run(_lock_one, INTENT, line_id="3", epoch=1)
+    assert logged.value.rev == 3
+    assert await primary.read(lambda tx: tx.locks.get("lock-a.py")) == logged.value
+
+
+async def test_what_waits_to_be_written_is_seen_by_the_same_transaction(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+
+    async def many(tx: Any) -> None:
+        scope = await tx.lock_scopes.hold("app")
+        for _ in range(3):
+            scope = await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
+        paths = [f"{number}.py" for number in range(20)]
+        await tx.locks.near("app", paths, "h", until=NOW, whole=False, ids=paths)
+        for path in paths:
+            await tx.locks.add(lock(path, path=path))
+        assert await tx.lock_scopes.get("app") == scope
+        assert {each.id for each in await tx.locks.of_project("app")} == set(paths)
+        with pytest.raises(Conflict):
+            await tx.lock_scopes.save(scope.change(rev=1))
+
+    logged = await primary.run(many, INTENT, line_id="L", epoch=1)
+    assert len(logged.line.changes) == 21
+    assert len(await primary.read(lambda tx: tx.locks.of_project("app"))) == 20
+
+
+async def test_a_held_row_that_somebody_changed_by_hand_spoils_the_transaction(
+    primary: PostgresPrimary,
+) -> None:
+    await begin_with_project(primary)
+
+    async def forged(tx: Any) -> None:
+        scope = await tx.lock_scopes.hold("app")
+        await tx._session.connection.execute("UPDATE lock_scopes SET rev = 9")
+        await tx.lock_scopes.save(scope.change(fence=5))
+
+    with pytest.raises(Conflict):
+        await primary.run(forged, INTENT, line_id="L", epoch=1)
+    assert await primary.applied("L") is None
+
+
+async def test_a_line_says_what_stood_beside_it_in_the_log(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    _, start = await primary.everything()
+    await add(primary, project("second"), line_id="second")
+
+    async def write(tx: Any) -> None:
+        await tx.projects.add(project("third"))
+
+    logged = await primary.run(write, INTENT, line_id="third", epoch=1, known=start)
+    assert logged.beside is not None
+    assert logged.beside.line_ids == {"second"}
+    assert (logged.beside.position.seq, logged.beside.position.line_id) == (logged.seq, "third")
+    after = await primary.since(replace(logged.beside.position))
+    assert [line.id for line in after.lines] == ["third"]
+    for strange in (replace(start, cluster="other"), replace(start, installation="other"), None):
+        line_id = f"after-{strange and strange.cluster}-{strange and strange.installation}"
+
+        async def one(tx: Any, name: str = f"p{len(line_id)}") -> None:
+            await tx.projects.add(project(name))
+
+        assert (await primary.run(one, INTENT, line_id=line_id, epoch=1, known=strange)).beside is None
+
+
 # -- races: the pool is warm, so that the transactions really overlap ----------------------------------------
 
 
@@ -250,7 +363,7 @@ async def test_a_held_record_is_changed_by_nobody_else(warm: PostgresPrimary) ->
     fences = await asyncio.gather(
         *(warm.run(_count_up, INTENT, line_id=f"L{number}", epoch=1) for number in range(40))
     )
-    assert sorted(value for value, _, _ in fences) == [1_000_001 + number for number in range(40)]
+    assert sorted(logged.value for logged in fences) == [1_000_001 + number for number in range(40)]
 
 
 async def test_an_absence_is_held_too(warm: PostgresPrimary) -> None:
@@ -264,7 +377,7 @@ async def test_an_absence_is_held_too(warm: PostgresPrimary) -> None:
     made = await asyncio.gather(
         *(warm.run(once, INTENT, line_id=f"L{number}", epoch=1) for number in range(16))
     )
-    assert sum(value for value, _, _ in made) == 1
+    assert sum(logged.value for logged in made) == 1
 
 
 async def test_one_of_many_claims_an_idempotency_key_and_the_others_read_its_result(
@@ -283,7 +396,7 @@ async def test_one_of_many_claims_an_idempotency_key_and_the_others_read_its_res
         return "made"
 
     results = await asyncio.gather(*(warm.run(call, INTENT, line_id=f"L{n}", epoch=1) for n in range(12)))
-    values = [value for value, _, _ in results]
+    values = [logged.value for logged in results]
     assert values.count("made") == 1
     assert values.count({"first": True}) == 11
 

@@ -23,7 +23,7 @@ class PrimaryAlone:
         self._primary = primary
 
     async def run(self, fn: Callable[[Transaction], Awaitable[T]], intent: Intent) -> Committed[T]:
-        value, _, _ = await self._primary.run(fn, intent, line_id=uuid.uuid4().hex, epoch=1)
+        value = (await self._primary.run(fn, intent, line_id=uuid.uuid4().hex, epoch=1)).value
         return Committed(value)
 
     async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:

@@ -177,7 +177,7 @@ class Pair:
 
     async def _primary_run(self, fn: Callable[[Transaction], Awaitable[Any]]) -> Any:
         self._line += 1
-        return (await self._primary.run(fn, CHANGE, line_id=f"alike-{self._line}", epoch=1))[0]
+        return (await self._primary.run(fn, CHANGE, line_id=f"alike-{self._line}", epoch=1)).value
 
     async def _empty(self) -> None:
         connection = await asyncpg.connect(self._url)

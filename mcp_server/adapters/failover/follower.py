@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import anyio
 
 from mcp_server.adapters import faults
 from mcp_server.domain.changes import Line
 from mcp_server.domain.errors import QuaymasterError
-from mcp_server.ports.mirror import Mirror, Outage, Position, Primary
+from mcp_server.ports.mirror import Logged, Mirror, Outage, Position, Primary
 
 SEEN = 4096
 
 
 class Follower:
-    """Brings the registry up to a commit. Commits that wait at the same time share one fetch and one fsync."""
+    """Brings the registry up to a commit. Commits that wait at the same time share one fetch and one fsync.
+
+    What a commit saw of the log mostly says that nobody else has committed since: then nothing is fetched.
+    """
 
     def __init__(self, primary: Primary, mirror: Mirror) -> None:
         self._primary = primary
@@ -24,7 +30,8 @@ class Follower:
         self._turn = anyio.Lock()
         self._seen: set[str] = set()
         self._order: deque[str] = deque()
-        self._owed: dict[str, tuple[Line, int]] = {}
+        self._due: dict[str, Logged[Any]] = {}
+        self._owed: dict[str, Logged[Any]] = {}
 
     @property
     def behind(self) -> bool:
@@ -35,23 +42,22 @@ class Follower:
         """Whether this process has lately seen the line go into the registry."""
         return line_id in self._seen
 
-    async def include(self, line: Line, seq: int) -> None:
+    async def include(self, logged: Logged[Any]) -> None:
         """Return when the registry has this committed line and everything committed before it.
 
         When the primary cannot be asked, the line itself is appended without what others committed: nothing that this
         server acknowledged is missing. Raises QuaymasterError when the registry cannot be written; the line is then owed.
         """
+        self._due[logged.line.id] = logged
         async with self._turn:
-            if line.id in self._seen:
+            if logged.line.id in self._seen:
                 return
-            self._owed[line.id] = (line, seq)
             faults.at("failover.before_mirror")
+            batch, self._due = self._owed | self._due, {}
             try:
-                await self._fetch()
-            except (Outage, QuaymasterError):
-                await self._append_owed()
-            if self._owed:
-                await self._append_owed()
+                await self._include(batch)
+            finally:
+                self._owed = self._unseen(batch)
             faults.at("failover.mirrored")
 
     async def catch_up(self) -> None:
@@ -62,12 +68,38 @@ class Follower:
     async def repay(self) -> None:
         """Append what is owed without asking the primary. Raises QuaymasterError when the registry cannot be written."""
         async with self._turn:
-            await self._append_owed()
+            await self._append(self._owed)
 
     async def start_over(self) -> Position:
         """Replace the registry's records by one snapshot of the primary's. Raises Outage, Conflict while lines are pending."""
         async with self._turn:
             return await self._replace()
+
+    async def _include(self, batch: Mapping[str, Logged[Any]]) -> None:
+        position = await self._complete(batch)
+        if position is not None:
+            await self._mirror_lines([each.line for each in batch.values()], position)
+            return
+        with suppress(Outage, QuaymasterError):
+            await self._fetch()
+        await self._append(self._unseen(batch))
+
+    async def _complete(self, batch: Mapping[str, Logged[Any]]) -> Position | None:
+        """The position with these lines, when the registry has every other line that they saw in the log."""
+        known = (await self._mirror.refresh()).position
+        if known is None:
+            return None
+        for each in batch.values():
+            if each.beside is None or not all(
+                line_id in self._seen or line_id in batch for line_id in each.beside.line_ids
+            ):
+                return None
+            after = each.beside.position
+            if (after.installation, after.cluster) != (known.installation, known.cluster):
+                return None
+            newest = max(known, after, key=lambda position: position.seq)
+            known = replace(newest, horizon=max(known.horizon, after.horizon))
+        return known
 
     async def _fetch(self) -> None:
         facts = await self._mirror.refresh()
@@ -79,9 +111,7 @@ class Follower:
         if batch.lost:
             await self._replace()
             return
-        await self._mirror.mirror(batch.lines, batch.position)
-        for line in batch.lines:
-            self._note(line.id)
+        await self._mirror_lines(batch.lines, batch.position)
 
     async def _replace(self) -> Position:
         records, position = await self._primary.everything()
@@ -89,18 +119,24 @@ class Follower:
         self._owed.clear()
         return position
 
-    async def _append_owed(self) -> None:
-        """The newest of them becomes the proof that a returning PostgreSQL must have; its horizon stays: the lines of
-        others below it are still to come."""
-        owed = list(self._owed.values())
-        if not owed:
+    async def _append(self, batch: Mapping[str, Logged[Any]]) -> None:
+        """Without what others committed. The newest line becomes the proof that a returning PostgreSQL must have; the
+        horizon stays: the lines of others below it are still to come."""
+        if not batch:
             return
         known = (await self._mirror.refresh()).position
-        newest, seq = max(owed, key=lambda each: each[1])
-        position = None if known is None or seq <= known.seq else replace(known, seq=seq, line_id=newest.id)
-        await self._mirror.mirror([line for line, _ in owed], position)
-        for line, _ in owed:
+        newest = max(batch.values(), key=lambda each: each.seq)
+        behind = known is not None and newest.seq > known.seq
+        position = replace(known, seq=newest.seq, line_id=newest.line.id) if known and behind else None
+        await self._mirror_lines([each.line for each in batch.values()], position)
+
+    async def _mirror_lines(self, lines: Sequence[Line], position: Position | None) -> None:
+        await self._mirror.mirror(lines, position)
+        for line in lines:
             self._note(line.id)
+
+    def _unseen(self, batch: Mapping[str, Logged[Any]]) -> dict[str, Logged[Any]]:
+        return {line_id: each for line_id, each in batch.items() if line_id not in self._seen}
 
     def _note(self, line_id: str) -> None:
         self._owed.pop(line_id, None)

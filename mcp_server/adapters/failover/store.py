@@ -26,7 +26,7 @@ from mcp_server.domain.errors import Conflict, Degraded, Invalid, OutcomeUnknown
 from mcp_server.domain.keys import ApiKey
 from mcp_server.domain.pages import MAX_LIMIT, Page
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import AlreadyApplied, Facts, Mirror, Outage, Primary
+from mcp_server.ports.mirror import AlreadyApplied, Facts, Logged, Mirror, Outage, Primary
 from mcp_server.ports.repositories import Repository
 from mcp_server.ports.store import Committed, Intent, Reading, StoreStatus, Transaction
 
@@ -160,8 +160,12 @@ class FailoverStore:
     async def _run_primary(self, attempt: Attempt[T], facts: Facts) -> Committed[T]:
         await self._members.require(attempt.intent.action)
         try:
-            value, line, seq = await self._primary.run(
-                attempt, attempt.intent, line_id=attempt.line_id, epoch=facts.epoch
+            logged = await self._primary.run(
+                attempt,
+                attempt.intent,
+                line_id=attempt.line_id,
+                epoch=facts.epoch,
+                known=facts.position,
             )
         except Outage as outage:
             if not outage.committing:
@@ -172,18 +176,18 @@ class FailoverStore:
             standing = await self._primary.applied(attempt.line_id)
             if standing is None:
                 raise
-            value, line, seq = attempt.value, standing, 0
+            logged = Logged(attempt.value, standing, 0)
         except AlreadyApplied:
             standing = await self._primary.applied(attempt.line_id)
             if standing is None:
                 raise Outage("PostgreSQL lost a line that it had", probed=True) from None
-            value, line, seq = attempt.value, standing, 0
-        return Committed(value, await self._mirrored(line, seq) if line.changes else ())
+            logged = Logged(attempt.value, standing, 0)
+        return Committed(logged.value, await self._mirrored(logged) if logged.line.changes else ())
 
-    async def _mirrored(self, line: Line, seq: int) -> tuple[str, ...]:
+    async def _mirrored(self, logged: Logged[Any]) -> tuple[str, ...]:
         try:
             with anyio.CancelScope(shield=True):
-                await self._follower.include(line, seq)
+                await self._follower.include(logged)
         except QuaymasterError as error:
             log.error("the registry is behind PostgreSQL: %s", error.message)
             return ("mirror_behind: the change is in PostgreSQL, but not yet in this home's registry",)

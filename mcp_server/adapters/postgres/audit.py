@@ -99,6 +99,11 @@ async def write_audit(session: Session) -> None:
     await insert_rows(session.connection, rows)
 
 
+def inserting(row: AuditRow) -> tuple[str, Sequence[object]]:
+    """The statement for one row, with its arguments."""
+    return _INSERT, _values(row)
+
+
 async def insert_rows(connection: Connection, rows: Sequence[AuditRow]) -> None:
     """In one round trip. Rows that are there already are left as they are."""
     if len(rows) == 1:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcp_server.adapters.postgres.audit import write_audit
+from mcp_server.adapters.postgres.audit import inserting, write_audit
 from mcp_server.adapters.postgres.connections import Connection
 from mcp_server.adapters.postgres.reading import PostgresReading
-from mcp_server.adapters.postgres.rows import Row, Session
+from mcp_server.adapters.postgres.rows import Row, Session, not_as_held
+from mcp_server.adapters.postgres.together import numbered, together, written
 from mcp_server.domain.changes import Line, change_from_json, change_to_json
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Batch, Outage, Position
+from mcp_server.ports.mirror import Batch, Beside, Outage, Position
 from mcp_server.ports.store import Intent
 
 LINE_ID = "change_log_line_id_key"
@@ -27,23 +28,49 @@ KEEP_DAYS = 7
 _TRIM_AT_ONCE = 5000
 
 
-async def append(session: Session, intent: Intent, line_id: str) -> tuple[Line, int]:
-    """Write what the session gathered: its audit rows, and its changes as a line. The line and its `seq`, 0
-    without changes."""
+_INSERT = """
+    INSERT INTO change_log (line_id, actor, action, changes) VALUES ($1::TEXT, $2::TEXT, $3::TEXT, $4::JSONB)
+    RETURNING seq, at, pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT AS horizon,
+      (SELECT ARRAY(SELECT l.line_id FROM change_log l WHERE l.xid >= $7::TEXT::XID8)
+        FROM installation i WHERE i.id = $5::TEXT AND i.cluster = $6::TEXT
+        AND (i.trimmed_seq = 0 OR i.trimmed_xid < $7::TEXT::XID8)) AS beside"""
+
+
+async def append(
+    session: Session, intent: Intent, line_id: str, known: Position | None
+) -> tuple[Line, int, Beside | None]:
+    """Write what the session gathered: what waits, its audit rows, and its changes as a line, mostly in one statement.
+
+    The line, its `seq` (0 without changes), and what stands beside it above the position `known`.
+    """
     audit = tuple(session.audit)
     changes = tuple((session.changes or {}).values())
-    await write_audit(session)
     if not changes:
-        return Line(line_id, await session.now(), intent.actor, intent.action, (), audit), 0
+        await write_audit(session)
+        return Line(line_id, await session.now(), intent.actor, intent.action, (), audit), 0, None
+    if len(audit) > 1:
+        await write_audit(session)
+    writes, session.waiting, session.audit = session.waiting, [], []
+    head, before = together(writes, [inserting(row) for row in audit] if len(audit) == 1 else [])
     row = await session.one(
-        "INSERT INTO change_log (line_id, actor, action, changes) VALUES ($1, $2, $3, $4) RETURNING seq, at",
+        f"{head} {numbered(_INSERT, len(before))}, {written(len(writes))} AS written",
+        *before,
         line_id,
         intent.actor,
         intent.action,
         [change_to_json(change) for change in changes],
+        known and known.installation,
+        known and known.cluster,
+        known and str(known.horizon),
     )
     assert row is not None  # noqa: S101  # RETURNING
-    return Line(line_id, row["at"], intent.actor, intent.action, changes, audit), row["seq"]
+    if row["written"] != len(writes):
+        raise not_as_held()
+    line = Line(line_id, row["at"], intent.actor, intent.action, changes, audit)
+    if known is None or row["beside"] is None:
+        return line, row["seq"], None
+    position = Position(known.installation, known.cluster, row["horizon"], row["seq"], line_id)
+    return line, row["seq"], Beside(frozenset(row["beside"]), position)
 
 
 async def find(connection: Connection, line_id: str) -> Line | None:

@@ -3,10 +3,11 @@ where."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mcp_server.adapters.postgres.rows import Row, Rows
+from mcp_server.adapters.postgres.together import Write
 from mcp_server.domain.locks import Lock, LockScope, Near
 from mcp_server.domain.paths import root_after, root_of, roots_above
 
@@ -34,17 +35,40 @@ class LockScopeRows(Rows[LockScope]):
             [lost.model_dump(mode="json") for lost in record.lost],
         )
 
+    async def hold(self, key: str) -> LockScope | None:
+        record = await super().hold(key)
+        if record is not None:
+            self._session.held[self._noun, key] = record.rev
+        return record
+
+    async def save(self, record: LockScope) -> LockScope:
+        """A held scope is written with the next statement."""
+        if self._session.held.get((self._noun, record.project)) != record.rev:
+            return await super().save(record)
+        self._session.must_write()
+        await self._session.wait_with(self._updating(record))
+        self._session.held[self._noun, record.project] = record.rev + 1
+        return self._noted(record, base=record.rev, rev=record.rev + 1)
+
     async def _update(self, record: LockScope) -> Row | None:
-        return await self._session.one(
+        write = self._updating(record)
+        return await self._session.one(write.sql, *write.arguments)
+
+    def _updating(self, record: LockScope) -> Write:
+        return Write(
+            self._noun,
+            record.project,
             """
-            UPDATE lock_scopes SET fence = $3, lost = $4, rev = rev + 1
-            WHERE project_name = $1 AND rev = $2
+            UPDATE lock_scopes SET fence = $3::BIGINT, lost = $4::JSONB, rev = rev + 1
+            WHERE project_name = $1::TEXT AND rev = $2::BIGINT
             RETURNING rev
             """,
-            record.project,
-            record.rev,
-            record.fence,
-            [lost.model_dump(mode="json") for lost in record.lost],
+            (
+                record.project,
+                record.rev,
+                record.fence,
+                [lost.model_dump(mode="json") for lost in record.lost],
+            ),
         )
 
     async def _delete(self, record: LockScope) -> Row | None:
@@ -83,7 +107,14 @@ class LockRows(Rows[Lock]):
         return self._records(rows)
 
     async def near(
-        self, project: str, paths: Sequence[str], holder: str, *, until: datetime, whole: bool
+        self,
+        project: str,
+        paths: Sequence[str],
+        holder: str,
+        *,
+        until: datetime,
+        whole: bool,
+        ids: Sequence[str] = (),
     ) -> Near:
         roots = {root_of(path) for path in paths}
         rows = await self._session.all(
@@ -106,7 +137,11 @@ class LockRows(Rows[Lock]):
               SELECT count(*) AS held FROM work_task_files f
               WHERE f.project_name = $1 AND f.status = 'locked' AND md5(f.holder) = md5($6) AND f.holder = $6
             )
-            SELECT own.held, found.* FROM own LEFT JOIN (
+            SELECT own.held,
+              ARRAY(SELECT coalesce(t.rev, 0) FROM unnest($8::TEXT[]) WITH ORDINALITY AS id (key, place)
+                LEFT JOIN tombstones t ON t.noun = 'locks' AND t.key = id.key ORDER BY id.place) AS gone,
+              found.*
+            FROM own LEFT JOIN (
             """  # noqa: S608  # literals of ours
             + self.select
             + """
@@ -121,11 +156,17 @@ class LockRows(Rows[Lock]):
             until,
             holder,
             whole,
+            list(ids),
         )
-        return Near(
-            tuple(self._record(row, without=("held",)) for row in rows if row["id"] is not None),
-            rows[0]["held"],
-        )
+        locks = tuple(self._record(row, without=("held", "gone")) for row in rows if row["id"] is not None)
+        self._note_absent(project, dict(zip(ids, rows[0]["gone"], strict=True)), locks)
+        return Near(locks, rows[0]["held"])
+
+    def _note_absent(self, project: str, gone: Mapping[str, int], standing: Sequence[Lock]) -> None:
+        """Under the held scope nobody else adds a lock, or removes one."""
+        if (LockScope.noun, project) in self._session.held:
+            there = {lock.id for lock in standing}
+            self._session.absent |= {(self._noun, key): rev for key, rev in gone.items() if key not in there}
 
     async def of_task(self, task_id: str) -> Sequence[Lock]:
         rows = await self._session.all(
@@ -138,8 +179,23 @@ class LockRows(Rows[Lock]):
         )
         return self._records(rows)
 
+    async def add(self, record: Lock) -> Lock:
+        """A lock that `near` has found absent is written with the next statement."""
+        gone = self._session.absent.pop((self._noun, record.id), None)
+        if gone is None:
+            return await super().add(record)
+        self._session.must_write()
+        await self._session.wait_with(self._inserting(record))
+        return self._noted(record, base=0, rev=gone + 1)
+
     async def _insert(self, record: Lock) -> Row | None:
-        return await self._session.one(
+        write = self._inserting(record)
+        return await self._session.one(write.sql, *write.arguments)
+
+    def _inserting(self, record: Lock) -> Write:
+        return Write(
+            self._noun,
+            record.id,
             """
             INSERT INTO work_task_files (uid, task_id, task_uid, project_name, team_id, file_path, lock_type,
               holder, key_id,
@@ -153,20 +209,22 @@ class LockRows(Rows[Lock]):
             ON CONFLICT DO NOTHING
             RETURNING rev
             """,
-            record.id,
-            record.task_id,
-            record.project,
-            record.team_id,
-            record.path,
-            record.mode,
-            record.holder,
-            record.key_id,
-            record.agent,
-            record.change_description,
-            record.fence,
-            record.locked_at,
-            record.expires_at,
-            record.lease_seconds,
+            (
+                record.id,
+                record.task_id,
+                record.project,
+                record.team_id,
+                record.path,
+                record.mode,
+                record.holder,
+                record.key_id,
+                record.agent,
+                record.change_description,
+                record.fence,
+                record.locked_at,
+                record.expires_at,
+                record.lease_seconds,
+            ),
         )
 
     async def _update(self, record: Lock) -> Row | None:

@@ -31,7 +31,16 @@ from mcp_server.domain.changes import Line
 from mcp_server.domain.errors import QuaymasterError, Unavailable
 from mcp_server.domain.keys import ApiKey
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import AlreadyApplied, Batch, Claim, Identity, Outage, Position, Replaying
+from mcp_server.ports.mirror import (
+    AlreadyApplied,
+    Batch,
+    Claim,
+    Identity,
+    Logged,
+    Outage,
+    Position,
+    Replaying,
+)
 from mcp_server.ports.store import Intent, Reading
 
 T = TypeVar("T")
@@ -60,21 +69,27 @@ class PostgresPrimary:
     # -- transactions
 
     async def run(
-        self, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, *, line_id: str, epoch: int
-    ) -> tuple[T, Line, int]:
+        self,
+        fn: Callable[[Replaying], Awaitable[T]],
+        intent: Intent,
+        *,
+        line_id: str,
+        epoch: int,
+        known: Position | None = None,
+    ) -> Logged[T]:
         for tries_left in range(TRIES - 1, -1, -1):
             async with self._writers, self._connections.use() as connection:
                 try:
-                    value, line, seq = await _transact(connection, fn, intent, line_id, epoch)
+                    logged = await _transact(connection, fn, intent, line_id, epoch, known)
                 except asyncpg.PostgresError as error:
                     if not (tries_left and may_succeed_again(error)):
                         raise
                     await asyncio.sleep(_BREATH * (TRIES - tries_left))
                     continue
-            if seq:
-                self._connections.seen(seq)
+            if logged.seq:
+                self._connections.seen(logged.seq)
                 self._wakeups.announce()
-            return value, line, seq
+            return logged
         raise AssertionError("the last try returns or raises")
 
     async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:
@@ -169,8 +184,13 @@ class PostgresPrimary:
 
 
 async def _transact(
-    connection: Connection, fn: Callable[[Replaying], Awaitable[T]], intent: Intent, line_id: str, epoch: int
-) -> tuple[T, Line, int]:
+    connection: Connection,
+    fn: Callable[[Replaying], Awaitable[T]],
+    intent: Intent,
+    line_id: str,
+    epoch: int,
+    known: Position | None,
+) -> Logged[T]:
     """Any error of the driver comes out as it is, except one during COMMIT that leaves the outcome
     unknown."""
     await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -179,7 +199,7 @@ async def _transact(
     try:
         value = await fn(PostgresReading(session))
         faults.at("postgres.before_log")
-        line, seq = await changelog.append(session, intent, line_id)
+        line, seq, beside = await changelog.append(session, intent, line_id, known)
         faults.at("postgres.before_commit")
     except Exception as error:
         await undo(connection, error)
@@ -188,7 +208,7 @@ async def _transact(
         raise
     await _commit(connection, line)
     faults.at("postgres.committed")
-    return value, line, seq
+    return Logged(value, line, seq, beside)
 
 
 async def _was_applied(connection: Connection, error: Exception, line_id: str) -> bool:

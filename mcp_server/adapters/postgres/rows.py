@@ -13,6 +13,7 @@ import asyncpg
 from pydantic import ValidationError
 
 from mcp_server.adapters.postgres.connections import Connection
+from mcp_server.adapters.postgres.together import MOST, Write
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid
@@ -27,19 +28,42 @@ _HELD_AT = "held_at"
 @dataclass(slots=True)
 class Session:
     """One connection and what was changed over it, by noun and key. A session that only reads has no
-    `changes`."""
+    `changes`.
+
+    `held` are revisions that cannot change before the transaction ends, of records and (as `absent`) of
+    tombstones; what is written above them waits in `waiting` for the next statement.
+    """
 
     connection: Connection
     changes: dict[tuple[str, str], Change] | None = None
     audit: list[AuditRow] = field(default_factory=list)
     epoch: int = 0
     time: datetime | None = None
+    held: dict[tuple[str, str], int] = field(default_factory=dict)
+    absent: dict[tuple[str, str], int] = field(default_factory=dict)
+    waiting: list[Write] = field(default_factory=list)
 
     async def one(self, sql: str, *arguments: object) -> Row | None:
+        await self.catch_up()
         return await self.connection.fetchrow(sql, *arguments)
 
     async def all(self, sql: str, *arguments: object) -> Sequence[Row]:
+        await self.catch_up()
         return await self.connection.fetch(sql, *arguments)
+
+    async def wait_with(self, write: Write) -> None:
+        """Write it with the next statement. One statement changes no row twice."""
+        known = {(each.noun, each.key) for each in self.waiting}
+        if (write.noun, write.key) in known or len(known) >= MOST:
+            await self.catch_up()
+        self.waiting.append(write)
+
+    async def catch_up(self) -> None:
+        """Write what waits. Raises Conflict."""
+        writes, self.waiting = self.waiting, []
+        for write in writes:
+            if await self.connection.fetchrow(write.sql, *write.arguments) is None:
+                raise not_as_held()
 
     async def now(self) -> datetime:
         """As of the last hold, which brought it along: between two holds no time needs to pass."""
@@ -116,6 +140,7 @@ class Rows(Generic[R]):
     async def remove(self, record: R) -> None:
         """Children that are still there go with it, each as a change of its own."""
         self._session.must_write()
+        self._session.held.pop((self._noun, record.key), None)
         await self._remove_children(record)
         row = await self._delete(record)
         if row is None:
@@ -206,6 +231,11 @@ class Rows(Generic[R]):
         if stored.rev != record.rev:
             return Conflict(f"'{record.key}' in {self._noun} was changed meanwhile", noun=self._noun)
         return Conflict(f"what must be unique of '{record.key}' is taken in {self._noun}", noun=self._noun)
+
+
+def not_as_held() -> Conflict:
+    """A row that was held is another one: somebody changed it by hand, without waiting."""
+    return Conflict("a record was changed while it was held")
 
 
 def texts_after(after: str | None, parts: int) -> tuple[str | None, ...]:

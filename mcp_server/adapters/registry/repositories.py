@@ -326,7 +326,14 @@ class RegistryLocks(Kept[Lock]):
         return list(self._records(indexes.LOCKS_OF_PROJECT, project))
 
     async def near(
-        self, project: str, paths: Sequence[str], holder: str, *, until: datetime, whole: bool
+        self,
+        project: str,
+        paths: Sequence[str],
+        holder: str,
+        *,
+        until: datetime,
+        whole: bool,
+        ids: Sequence[str] = (),
     ) -> Near:
         found = {
             lock.id: lock
