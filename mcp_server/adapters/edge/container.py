@@ -88,6 +88,10 @@ class EdgeContainer:
             with anyio.CancelScope(shield=True):
                 await self._orchestrator.remove(once.ref)
 
+    async def runs(self) -> bool:
+        found = await self._orchestrator.inspect(self.name)
+        return found is not None and found.running and found.owner == self._owner
+
     async def exec(self, *command: str) -> Executed:
         return await self._orchestrator.exec(self.ref, command, timeout=30)
 

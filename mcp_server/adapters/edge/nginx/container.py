@@ -89,6 +89,8 @@ class ContainerNginx:
         anyio.from_thread.run(self._container.run, self._workload, fitted, answering)
 
     def test(self) -> str | None:
+        if not anyio.from_thread.run(self._container.runs):
+            return None
         done = self._run("-t")
         return None if done.exit_code == 0 else done.stderr.strip()[-500:]
 

@@ -41,7 +41,7 @@ class Nginx(Protocol):
         ...
 
     def test(self) -> str | None:
-        """None when `nginx -t` takes the configuration on the disk, else its words."""
+        """None when `nginx -t` takes the configuration on the disk, or nothing is there to ask; else its words."""
         ...
 
     def reload(self) -> None:
@@ -159,11 +159,13 @@ class NginxEdge:
         return await _in_thread(lambda: self._change(change))
 
     def _change(self, change: Callable[[], T]) -> T:
-        """The directory first: it is what a restart of nginx or of this process goes on from."""
+        """The directory first: it is what a restart of nginx or of this process goes on from. An nginx that does
+        not run starts from the file.
+        """
         before = self._directory.routes()
         done = change()
         try:
-            self._bring_about()
+            self._bring_about(must_run=False)
         except Refused as error:
             self._directory.rebuild(before)
             raise Unavailable(f"nginx refused its file, and nothing was changed: {error}") from error
@@ -175,15 +177,17 @@ class NginxEdge:
             _replace(self.file, text(self._settings, self._sites()))
         self._nginx.up(lambda: self._running() is not None)
 
-    def _bring_about(self) -> None:
+    def _bring_about(self, *, must_run: bool = True) -> None:
         """nginx runs what the directory says when this returns; nothing happens when it does already."""
         with locked(self._directory.root / "nginx.lock"):
             sites = self._sites()
-            wanted = generation(self._settings, sites)
-            if self._running() == wanted and _read(self.file) == text(self._settings, sites):
+            wanted, running = generation(self._settings, sites), self._running()
+            if running == wanted and _read(self.file) == text(self._settings, sites):
                 return
             self._write(text(self._settings, sites))
             faults.at("edge.nginx.tested")
+            if running is None and not must_run:
+                return
             self._nginx.reload()
             faults.at("edge.nginx.reloaded")
             self._wait_for(wanted)
