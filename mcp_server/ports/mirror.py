@@ -149,6 +149,13 @@ class Primary(Protocol):
         """Apply the migrations; draw the installation's id where there is none; mend the log of a restored cluster."""
         ...
 
+    async def standing(
+        self, names: Sequence[tuple[str, str]]
+    ) -> Sequence[tuple[str, str, Record | None, int]]:
+        """The records of these nouns and keys with their revisions: None for a deleted one, with its tombstone's (0
+        when it never was)."""
+        ...
+
     async def applied(self, line_id: str) -> Line | None:
         """The line as the change log has it."""
         ...

@@ -11,6 +11,7 @@ import pytest
 
 from mcp_server.adapters.failover.replay import conflict_id, replay
 from mcp_server.adapters.failover.store import FailoverStore
+from mcp_server.domain.changes import Change, Line
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.records import Record
 from mcp_server.ports.store import Intent, Transaction
@@ -105,6 +106,24 @@ def removing(*names: Record) -> Do:
             await repository(tx, name.noun).remove(held)
 
     return fn
+
+
+async def test_what_postgresql_deleted_stays_deleted_though_its_creation_is_read_once_more(
+    pair: Pair,
+) -> None:
+    made = samples.task("t1")
+    await pair.both_see(made)
+    await pair.apart(saving(made, title="edited"), removing(made))
+    standing = await pair.here._primary.standing([("tasks", "t1"), ("tasks", "never")])
+    assert list(standing) == [("tasks", "t1", None, 2), ("tasks", "never", None, 0)]
+    creation = Change("tasks", "t1", 0, 1, made.change(rev=1))
+    await pair.here._mirror.mirror([Line("again", at(0), "k", "create_task", (creation,))], None)
+    assert await pair.found("tasks", "t1") is None
+
+    async def again(tx: Transaction) -> Any:
+        return await tx.tasks.add(made)
+
+    assert (await pair.here.run(again, JOURNALED)).value.rev == 3
 
 
 # -- what merges

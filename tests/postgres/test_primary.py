@@ -165,6 +165,26 @@ async def test_a_key_that_comes_again_counts_on_from_its_tombstone(primary: Post
     assert [(c.base, c.rev) for c in logged.line.changes if c.noun == "projects"] == [(1, 3)]
 
 
+async def test_what_stands_of_a_deleted_record_is_its_tombstone(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+    await add(primary, lock(), line_id="lock")
+
+    async def remove(tx: Any) -> None:
+        await tx.locks.remove(await tx.locks.hold("lock-1"))
+        await tx.projects.remove(await tx.projects.hold("app"))
+
+    await primary.run(remove, INTENT, line_id="L", epoch=1)
+    names = [("teams", "local"), ("projects", "app"), ("lock_scopes", "app"), ("locks", "lock-1")]
+    standing = await primary.standing([*names, ("tasks", "never")])
+    assert [(noun, rev, record is None) for noun, _, record, rev in standing] == [
+        ("teams", 1, False),
+        ("projects", 2, True),
+        ("lock_scopes", 2, True),
+        ("locks", 2, True),
+        ("tasks", 0, True),
+    ]
+
+
 async def test_a_removed_lock_stays_in_the_table_as_released(
     primary: PostgresPrimary, database_url: str
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import cast
 
 import anyio
 
@@ -12,10 +11,7 @@ from mcp_server.adapters import faults
 from mcp_server.adapters.failover.follower import Follower
 from mcp_server.adapters.failover.replay import replay
 from mcp_server.domain.errors import QuaymasterError
-from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import Facts, Identity, Mirror, Outage, Position, Primary
-from mcp_server.ports.repositories import Repository
-from mcp_server.ports.store import Reading
 
 FEW = 20
 BATCH = 100
@@ -145,18 +141,9 @@ class Recovery:
 
     async def _adopt(self, names: Sequence[Name]) -> None:
         """Set these records as PostgreSQL has them, whatever their revision here."""
-        if not names:
-            return
-
-        async def fetch(tx: Reading) -> list[tuple[str, str, Record | None, int]]:
-            found = []
-            for noun, key in names:
-                record = await cast("Repository[Record]", getattr(tx, noun)).get(key)
-                found.append((noun, key, record, 0 if record is None else record.rev))
-            return found
-
-        await self._mirror.adopt(await self._primary.read(fetch))
-        self._adopted.update(names)
+        if names:
+            await self._mirror.adopt(await self._primary.standing(names))
+            self._adopted.update(names)
 
     async def audit(self) -> None:
         """Bring the audit rows of the time without PostgreSQL over, by id. Raises Outage."""

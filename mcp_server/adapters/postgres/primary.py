@@ -141,6 +141,13 @@ class PostgresPrimary:
 
     # -- the change log
 
+    async def standing(
+        self, names: Sequence[tuple[str, str]]
+    ) -> Sequence[tuple[str, str, Record | None, int]]:
+        async with self._connections.use() as connection:
+            reading = PostgresReading(Session(connection))
+            return [(noun, key, *await reading.standing(noun, key)) for noun, key in names]
+
     async def applied(self, line_id: str) -> Line | None:
         async with self._connections.use() as connection:
             return await changelog.find(connection, line_id)

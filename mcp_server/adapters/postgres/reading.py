@@ -127,6 +127,15 @@ class PostgresReading:
         """The repositories bear the names of the nouns."""
         return getattr(self, noun)
 
+    async def standing(self, noun: str, key: str) -> tuple[Record | None, int]:
+        """A record and its revision, or None and its tombstone's (0 when it never was)."""
+        rows: Rows[Record] = getattr(self, noun)
+        record = await rows.get(key)
+        if record is not None:
+            return record, record.rev
+        gone = await self._session.one("SELECT rev FROM tombstones WHERE noun = $1 AND key = $2", noun, key)
+        return None, 0 if gone is None else gone["rev"]
+
     async def everything(self) -> list[Record]:
         """All records, parents first."""
         found: list[Record] = []
