@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from mcp_server.adapters.host.disk import HomeDisk
 from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectScripts, ProjectStatements
@@ -123,6 +124,7 @@ def _furnished(
     hosting = hosting_of(settings, store, calls, place, databases)
     locks = Locks(calls)
     domains = domains_of(settings, store, calls, place)
+    disk = HomeDisk(settings.home, vital=settings.database_url is None)
     return House(
         settings=settings,
         mirror=mirror,
@@ -130,7 +132,7 @@ def _furnished(
         calls=calls,
         sign_in=SignIn(keyring, cache, trail),
         bootstrap=Bootstrap(calls, prefix=settings.key_prefix),
-        status=Status(store, cache, trail, version=version(), parts=parts_of(databases)),
+        status=Status(store, cache, trail, version=version(), parts=(disk, *parts_of(databases))),
         projects=Projects(
             calls,
             roots=settings.project_roots,
