@@ -24,7 +24,7 @@ from mcp_server.domain.projects import Project
 from mcp_server.domain.receipts import Receipt, passed, receipt_of
 from mcp_server.domain.records import Moment
 from mcp_server.domain.results import Result
-from mcp_server.domain.routes import Probe
+from mcp_server.domain.routes import NOBODY_LISTENS, Probe
 from mcp_server.domain.slots import SlotName, SlotPair, Switch, SwitchKind, filled, pair_key
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Workers
@@ -369,7 +369,7 @@ class Switching:
                 await edge.allow_tls(host)
             group.cancel_scope.cancel()
         around = [] if before is None else before.probes
-        after = await edge.probe(hosts[0], release.health_path or "/", count=PROBES)
+        after = await self._seen_after(hosts[0], release.health_path or "/")
         receipt = receipt_of(around, after, way.switch.slot, took, secured=edge.certifies)
         receipts.append(receipt)
         self._step("switch.probed")
@@ -377,6 +377,16 @@ class Switching:
             return None
         reasons = "; ".join(receipt.errors) or "it was not seen to answer"
         return f"{way.switch.slot} did not answer through the proxy ({reasons})"
+
+    async def _seen_after(self, host: str, path: str) -> tuple[Probe, ...]:
+        """A proxy that somebody ended meanwhile is brought back first: it knows by its directory where to send."""
+        edge = self._slots.edge
+        after = await edge.probe(host, path, count=PROBES)
+        if not after or any(probe.error != NOBODY_LISTENS for probe in after):
+            return after
+        with suppress(QuaymasterError):
+            await edge.ensure()
+        return await edge.probe(host, path, count=PROBES)
 
     async def _running(self, way: _Way, tell: Tell) -> int:
         """The port of the healthy container that gets the traffic; a cold one is started first.
