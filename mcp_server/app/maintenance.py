@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mcp_server.adapters.backup_files.sealed import SealedFiles
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.app.hosting import routing_of
 from mcp_server.app.house import House, open_app
 from mcp_server.app.stores import primary_of, store_over
 from mcp_server.app.workplace import workplace
 from mcp_server.config import Settings
-from mcp_server.domain.errors import Invalid, QuaymasterError, Unavailable
+from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, Unavailable
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import Claim, Outage
@@ -91,10 +92,25 @@ def secrets_rotate(settings: Settings) -> str | None:
 
 
 async def secrets_reseal(settings: Settings) -> tuple[int, Sequence[str]]:
-    """How many records were sealed with the newest key, and what was left, in sentences."""
+    """How many records and files were sealed with the newest key, and what was left, in sentences."""
     async with open_app(settings) as house:
         done = await _resealing(house).run()
         return done.sealed, done.left
+
+
+async def secrets_forget(settings: Settings) -> int:
+    """Forget the older keys; how many. Raises Conflict while anything is left that one of them sealed."""
+    from mcp_server.adapters.sealing import keys
+
+    async with open_app(settings) as house:
+        for _ in range(2):
+            done = await _resealing(house).run()
+        if done.sealed or done.left:
+            raise Conflict(
+                f"older keys are still needed: {'; '.join(done.left[:5]) or 'secrets are written at this moment'}",
+                next="quaymaster secrets rotate --reseal-only tells what is left; then call again.",
+            )
+        return keys.forget_older(settings.home, by_setting=settings.encryption_key() is not None)
 
 
 async def secrets_reset(settings: Settings) -> Sequence[str]:
@@ -108,7 +124,9 @@ async def secrets_reset(settings: Settings) -> Sequence[str]:
 
 
 def _resealing(house: House) -> Resealing:
-    return Resealing(house.store, house.databases.parts.sealer, house.hosting.site.home)
+    sealer = house.databases.parts.sealer
+    files = SealedFiles(house.settings.home / "backups", sealer)
+    return Resealing(house.store, sealer, files, house.hosting.site.home)
 
 
 def registry_report(settings: Settings) -> Report:

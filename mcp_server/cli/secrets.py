@@ -16,6 +16,11 @@ def add(commands: Commands) -> None:
     rotate.add_argument(
         "--reseal-only", action="store_true", help="no new key: seal with the newest what older ones sealed"
     )
+    rotate.add_argument(
+        "--forget-older",
+        action="store_true",
+        help="no new key: seal what is left with the newest, then remove the older ones from secret.key",
+    )
     rotate.set_defaults(run=run_rotate)
     reset = secrets.add_parser("reset", help="after the key was lost: begin with a new one")
     reset.add_argument("--yes", action="store_true", help="give up what only the lost key opens")
@@ -24,6 +29,12 @@ def add(commands: Commands) -> None:
 
 async def run_rotate(chosen: Namespace, context: Context) -> int:
     """With QUAYMASTER_SECRET_KEY the new key is printed for the operator to set; nothing is sealed with it yet."""
+    if chosen.forget_older:
+        forgotten = await context.root.secrets_forget(context.settings)
+        context.tell(
+            f"{forgotten} older keys were forgotten; backups copied elsewhere before need them still"
+        )
+        return OK
     if not chosen.reseal_only:
         new = context.root.secrets_rotate(context.settings)
         if new is not None:
@@ -34,7 +45,7 @@ async def run_rotate(chosen: Namespace, context: Context) -> int:
             )
             return OK
     sealed, left = await context.root.secrets_reseal(context.settings)
-    context.tell(f"{sealed} records were sealed with the newest key")
+    context.tell(f"{sealed} records and backups were sealed with the newest key")
     for each in left:
         context.print(f"left: {each}")
     return FAILED if left else OK

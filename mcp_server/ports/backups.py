@@ -37,6 +37,10 @@ class BackupFiles(Protocol):
 
     async def stored(self, name: str) -> Stored: ...
 
+    async def reseal(self, name: str, context: tuple[str, ...]) -> bool:
+        """Replaced by one that the newest key seals, in one step and proved to its end; False: it did already."""
+        ...
+
     async def remove(self, name: str) -> None:
         """What is unfinished of it goes, too. None is no error."""
         ...

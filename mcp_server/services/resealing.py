@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from functools import partial
-from typing import TypeVar, get_args
+from typing import TypeVar, cast, get_args
 
+from mcp_server.domain.backups import SUFFIX, Backup, Branch
 from mcp_server.domain.databases import Access, Database, DatabaseServer, secret_context
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
-from mcp_server.domain.errors import Conflict, Corrupt, QuaymasterError, Unavailable
+from mcp_server.domain.errors import Conflict, Corrupt, NotFound, QuaymasterError, Unavailable
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
 from mcp_server.domain.teams import EnvironmentName
+from mcp_server.ports.backups import BackupFiles
 from mcp_server.ports.sealing import Sealer
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
 from mcp_server.services.environments import PLACED
 from mcp_server.services.pages import every
 
 RESEAL = Intent("reseal_secrets", "quaymaster")
-V = TypeVar("V", Database, DatabaseServer, ProjectEnvironment, EnvironmentVersion)
+V = TypeVar("V", Database, DatabaseServer, Branch, ProjectEnvironment, EnvironmentVersion)
 
 
 class Resealed(Value):
-    """`sealed`: records sealed anew. `left`: what opens with no key of this server, or was busy, by name."""
+    """`sealed`: records and files sealed anew. `left`: what opens with no key of this server, or was busy, by name."""
 
     sealed: int = 0
     left: tuple[str, ...] = ()
 
 
 class Resealing:
-    """Over everything that this home can reach; servers of databases only where they are this home's."""
+    """Over everything that this home can reach; servers of databases and backups only where they are this home's."""
 
-    def __init__(self, store: Store, sealer: Sealer, home: str) -> None:
+    def __init__(self, store: Store, sealer: Sealer, files: BackupFiles, home: str) -> None:
         self._store = store
         self._sealer = sealer
+        self._files = files
         self._home = home
 
     async def run(self) -> Resealed:
-        """Record by record, each in a transaction of its own: what is cut short is gone on with by calling again."""
+        """Record by record and file by file: what is cut short is gone on with by calling again."""
         sealed, left = 0, []
         async for noun, key, project in self._places():
             try:
@@ -47,6 +51,13 @@ class Resealing:
                 sealed += done.value
             except (Unavailable, Corrupt, Conflict) as error:
                 left.append(f"{noun} {key}: {error.message}")
+        for backup in await self._backups():
+            try:
+                sealed += await self._reseal_file(backup)
+            except (Unavailable, Corrupt, Conflict, NotFound) as error:
+                left.append(f"backups {backup.id}: {error.message}")
+        for name in await self._unknown():
+            left.append(f"backups/{name}: it is in no record")
         return Resealed(sealed=sealed, left=tuple(left))
 
     async def unreadable(self) -> tuple[str, ...]:
@@ -59,6 +70,12 @@ class Resealing:
                     self._anew(record, project)
             except QuaymasterError:
                 lost.append(f"{noun} {key}")
+        for backup in await self._backups():
+            try:
+                async with aclosing(self._pieces(backup)) as pieces:
+                    await anext(pieces)
+            except QuaymasterError:
+                lost.append(f"backups {backup.id}")
         return tuple(lost)
 
     async def _places(self) -> AsyncIterator[tuple[str, str, Project | None]]:
@@ -68,6 +85,41 @@ class Resealing:
                     yield noun, key, project
         for server in await self._store.read(lambda tx: tx.database_servers.of_home(self._home)):
             yield "database_servers", server.key, None
+
+    async def _backups(self) -> list[Backup]:
+        found = await self._store.read(lambda tx: tx.backups.of_home(self._home))
+        return [backup for backup in found if backup.stage != "failed"]
+
+    async def _unknown(self) -> list[str]:
+        """The record is added before the file: names first."""
+        names = await self._files.names()
+        known = {backup.file for backup in await self._backups()}
+        return [name for name in names if name.endswith(SUFFIX) and name not in known]
+
+    def _pieces(self, backup: Backup) -> AsyncGenerator[bytes]:
+        return cast(AsyncGenerator[bytes], self._files.reading(backup.file, backup.context()))
+
+    async def _reseal_file(self, backup: Backup) -> int:
+        """The file, and then its checksum in the record; a run that ended between them is gone on with here."""
+        if backup.stage == "writing":
+            raise Conflict("it is being written")
+        anew = await self._files.reseal(backup.file, backup.context())
+        stored = await self._files.stored(backup.file)
+        if (stored.bytes, stored.sha256) == (backup.bytes, backup.sha256):
+            return 0
+        if not anew:
+            async for _ in self._pieces(backup):
+                """Whoever has the key wrote all of it, or this raises."""
+
+        async def transaction(tx: Transaction) -> bool:
+            held = await tx.backups.hold(backup.id)
+            if held is not None:
+                await tx.backups.save(held.change(bytes=stored.bytes, sha256=stored.sha256))
+            return held is not None
+
+        if not (await self._store.run(transaction, RESEAL)).value:
+            await self._files.remove(backup.file)
+        return 1
 
     async def _reseal(self, tx: Transaction, *, noun: str, key: str, project: Project | None) -> int:
         repository = getattr(tx, noun)
@@ -89,6 +141,8 @@ class Resealing:
             )
         if isinstance(record, DatabaseServer):
             return record.change(access=self._access(record.access, record.id))
+        if isinstance(record, Branch):
+            return record.change(access=self._access(record.access, record.uid))
         if project is None or not record.encrypted:
             return record
         return record.change(env_data=self._variables(record.env_data, project, record.environment))
@@ -122,6 +176,7 @@ async def _projects_of(tx: Reading, *, team: str) -> list[Project]:
 
 async def _secrets_of(tx: Reading, *, project: str) -> list[tuple[str, str]]:
     found = [("databases", one.key) for one in await tx.databases.of_project(project)]
+    found += [("branches", one.key) for one in await tx.branches.of_project(project)]
     found += [("environments", one.key) for one in await tx.environments.of_project(project)]
     for environment in get_args(EnvironmentName):
         versions = await every(partial(tx.environment_versions.of_environment, project, environment))

@@ -75,6 +75,17 @@ class SealedFiles:
         finally:
             file.close()
 
+    async def reseal(self, name: str, context: tuple[str, ...]) -> bool:
+        """Written anew: its pieces are bound to the line that holds its key."""
+        path = self._path(name)
+        if self._sealer.is_current(_sealed_key(await _on_disk(partial(_first_line, path)))):
+            return False
+        async with self.writing(name, context) as sink:
+            async for piece in self.reading(name, context):
+                await sink(piece)
+        faults.at("backups.file.resealed")
+        return True
+
     async def stored(self, name: str) -> Stored:
         return await _on_disk(partial(_digest, self._path(name)))
 
@@ -103,14 +114,22 @@ class SealedFiles:
     def _opened(self, line: bytes, context: tuple[str, ...]) -> object:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        try:
-            head = json.loads(line)
-            if head["format"] != FORMAT:
-                raise ValueError
-            sealed = str(head["key"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise Corrupt("the backup's file is not in the form in which it was written") from error
-        return AESGCM(self._sealer.open(sealed, context))
+        return AESGCM(self._sealer.open(_sealed_key(line), context))
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(LONGEST_LINE)
+
+
+def _sealed_key(line: bytes) -> str:
+    try:
+        head = json.loads(line)
+        if head["format"] != FORMAT:
+            raise ValueError
+        return str(head["key"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt("the backup's file is not in the form in which it was written") from error
 
 
 class _Writer:

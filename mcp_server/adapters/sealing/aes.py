@@ -22,15 +22,15 @@ Keys = Callable[[], Sequence[bytes]]
 
 class AesSealer:
     def __init__(self, keys: Keys) -> None:
-        """The keys are asked for at the first use: a server without a usable one starts all the same."""
+        """The keys are asked for at each sealing, for another process may have made a newer one meanwhile; a
+        server without a usable one starts all the same."""
         self._keys = keys
         self._by_id: dict[str, bytes] = {}
         self._newest = ""
 
     @property
     def key_id(self) -> str:
-        if not self._newest:
-            self._load()
+        self._load()
         return self._newest
 
     def seal(self, plaintext: bytes, context: tuple[str, ...]) -> str:
@@ -72,7 +72,7 @@ class AesSealer:
 
     def _load(self) -> None:
         keys = self._keys()
-        self._by_id = {key_id_of(key): key for key in keys}
+        self._by_id |= {key_id_of(key): key for key in keys}
         self._newest = key_id_of(keys[0])
 
 

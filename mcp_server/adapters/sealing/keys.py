@@ -76,10 +76,20 @@ def begin_anew(home: Path) -> None:
         file_keys(home)
 
 
-def forget_older(home: Path) -> None:
-    """Keep the newest key only: once everything was sealed anew."""
+def forget_older(home: Path, *, by_setting: bool = False) -> int:
+    """Keep the newest key only, once everything was sealed anew; how many are forgotten. `by_setting`: a setting
+    holds the newest, and no key of the file is needed."""
+    path = home / FILE
     with _locked(home):
-        _write(home, _read(home / FILE)[:1])
+        if not path.exists():
+            return 0
+        present = _read(path)
+        if by_setting:
+            path.unlink()
+            _sync(home)
+            return len(present)
+        _write(home, present[:1])
+        return len(present) - 1
 
 
 def _read(path: Path) -> tuple[bytes, ...]:
