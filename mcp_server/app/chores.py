@@ -16,7 +16,7 @@ LEAD_SECONDS = 2.0
 
 
 async def sweep(house: House) -> None:
-    """Remove what has had its time; without PostgreSQL the leader of the home does."""
+    """Remove what has had its time: one server of the installation for all; without PostgreSQL the leader of the home."""
     if house.settings.database_url is not None:
         await _sweep_for_ever(house)
 
@@ -40,7 +40,8 @@ async def lead(house: House) -> None:
 async def _sweep_for_ever(house: House) -> None:
     while True:
         try:
-            await house.sweeper.run_once(datetime.now(UTC))
+            if await house.store.leads("sweep"):
+                await house.sweeper.run_once(datetime.now(UTC))
         except QuaymasterError as error:
             log.info("sweep put off: %s", error.message)
         await anyio.sleep(SWEEP_SECONDS)

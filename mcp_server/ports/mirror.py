@@ -180,6 +180,11 @@ class Primary(Protocol):
         """Return when another transaction has committed (a notification, best effort), or after `seconds`."""
         ...
 
+    async def leads(self, what: str) -> bool:
+        """Whether this process does `what` for the whole installation: asked again, it stays so until the process or its
+        connection ends."""
+        ...
+
     async def trim(self, home: str, position: Position) -> None:
         """Note how far `home` has followed, and delete log rows below the slowest home, or older than 7 days."""
         ...

@@ -154,6 +154,13 @@ class Store(Protocol):
         """Keep audit rows of calls that changed nothing, and when keys (by id) were last used. Not in a transaction."""
         ...
 
+    async def leads(self, what: str) -> bool:
+        """Whether this process does `what` for all servers on the store; without PostgreSQL for those of its home.
+
+        Best effort, to spare work: two may believe it for a moment. Raises Unavailable.
+        """
+        ...
+
     async def status(self) -> StoreStatus:
         """How the store is now; never raises and never waits longer than a second."""
         ...

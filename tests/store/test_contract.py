@@ -367,3 +367,8 @@ async def test_locks_near_nothing_are_those_that_end_soon_and_the_holder_s_own(r
     await ready.run(keep, SETUP)
     assert await ready.read(lambda tx: near(tx, False)) == (["ends"], 1)
     assert await ready.read(lambda tx: near(tx, True)) == (["ends", "mine"], 1)
+
+
+async def test_the_first_that_asks_leads_for_as_long_as_it_is_there(store: Store) -> None:
+    assert await store.leads("sweep")
+    assert await store.leads("sweep")

@@ -78,6 +78,7 @@ class FailoverStore:
         self._recovery = Recovery(primary, mirror, self._follower)
         self._membership: Membership | None = None
         self._foreign: str | None = None
+        self._leading = False
 
     # -- opening
 
@@ -267,6 +268,15 @@ class FailoverStore:
             return None
         return found
 
+    async def leads(self, what: str) -> bool:
+        """Without PostgreSQL: whether this process leads its home."""
+        if (await self._mirror.refresh()).mode == "primary":
+            try:
+                return await self._primary.leads(what)
+            except Outage as outage:
+                await self._after_outage(outage)
+        return self._leading
+
     async def status(self) -> StoreStatus:
         try:
             with anyio.fail_after(1):
@@ -316,6 +326,7 @@ class FailoverStore:
             beside.start_soon(self._repay_for_ever)
             while True:
                 async with self._mirror.leading() as leads:
+                    self._leading = leads
                     if leads:
                         await self._lead()
                 await anyio.sleep(FOLLOW_SECONDS)

@@ -25,6 +25,7 @@ from mcp_server.adapters.postgres.keys import note_use
 from mcp_server.adapters.postgres.migrations import Migrations
 from mcp_server.adapters.postgres.reading import PostgresReading
 from mcp_server.adapters.postgres.rows import Session
+from mcp_server.adapters.postgres.turns import Turns
 from mcp_server.adapters.postgres.wakeups import WakeUps
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Line
@@ -64,6 +65,7 @@ class PostgresPrimary:
         )
         self.migrations = Migrations(self._connections)
         self._wakeups = WakeUps(self._connections)
+        self._turns = Turns(self._connections)
         self._writers = asyncio.Semaphore(WRITERS)
 
     # -- transactions
@@ -180,6 +182,9 @@ class PostgresPrimary:
     async def changed(self, seconds: float) -> None:
         await self._wakeups.heard(seconds)
 
+    async def leads(self, what: str) -> bool:
+        return await self._turns.leads(what)
+
     # -- life
 
     def gauges(self) -> Mapping[str, float]:
@@ -187,6 +192,7 @@ class PostgresPrimary:
 
     async def close(self) -> None:
         await self._wakeups.close()
+        await self._turns.close()
         await self._connections.close()
 
 

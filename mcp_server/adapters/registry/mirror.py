@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from mcp_server.adapters.registry import audit_files, snapshot
 from mcp_server.adapters.registry.audit_files import AuditMark
 from mcp_server.adapters.registry.disk import refusals, to_the_end
 from mcp_server.adapters.registry.documents import Kind, Said
-from mcp_server.adapters.registry.filelock import FairLock, ModeLock, leading
+from mcp_server.adapters.registry.filelock import FairLock, ModeLock, leading, open_lock, try_lock
 from mcp_server.adapters.registry.files import Files
 from mcp_server.adapters.registry.keyring import write_projection
 from mcp_server.adapters.registry.layout import Layout
@@ -62,6 +63,7 @@ class RegistryMirror:
         self._inside = False
         self._broken: str | None = None
         self._compact_at = 0
+        self._lead: int | None = None
 
     @classmethod
     async def open(
@@ -88,6 +90,9 @@ class RegistryMirror:
             pass
 
     def close(self) -> None:
+        if self._lead is not None:
+            os.close(self._lead)
+            self._lead = None
         self._mode.close()
         self._files.close()
         self._writer.shutdown(wait=False)
@@ -111,6 +116,16 @@ class RegistryMirror:
 
     def leading(self) -> AbstractAsyncContextManager[bool]:
         return leading(self._layout.leader_lock)
+
+    def lead(self) -> bool:
+        """Whether this process leads the home: once it does, until `close`."""
+        if self._lead is None:
+            fd = open_lock(self._layout.leader_lock)
+            if not try_lock(fd, fcntl.LOCK_EX):
+                os.close(fd)
+                return False
+            self._lead = fd
+        return True
 
     async def set_mode(self, mode: Mode, *, epoch: int, reason: str | None) -> Facts:
         await self._say("mode", Said(mode=mode, epoch=epoch, reason=reason))

@@ -41,6 +41,10 @@ class RegistryStore:
     async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None:
         await self._mirror.record(rows, used, pending=False)
 
+    async def leads(self, what: str) -> bool:
+        """The first process that asks leads in everything, for as long as it lives."""
+        return self._mirror.lead()
+
     async def status(self) -> StoreStatus:
         try:
             facts = await self._mirror.refresh()
