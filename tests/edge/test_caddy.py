@@ -1,5 +1,6 @@
 """The edge on a real Caddy, old and new."""
 
+import asyncio
 import http.client
 import shutil
 import signal
@@ -19,7 +20,7 @@ from mcp_server.domain.routes import Preview, Route
 from mcp_server.domain.slots import SlotName
 from tests.edge.conftest import Stage
 from tests.services.edge import get
-from tests.services.edge_load import load
+from tests.services.edge_load import Load, load
 from tests.services.waiting import wait_until
 
 ROUTE = "app.production"
@@ -154,6 +155,37 @@ async def test_nothing_is_lost_when_traffic_is_switched_under_load(
     assert [run.wrong(HOST, *switch) for switch in switched] == [[]] * len(switched)
     assert len(run.answers) >= rounds(2000, 50_000)
     assert run.echoes > 0
+
+
+async def test_the_open_websockets_of_many_other_projects_outlive_promotes(
+    stage: Stage, rounds: Callable[[int, int], int]
+) -> None:
+    await served(stage)
+    projects = 20
+    hosts = [f"other-{number}.quay.test" for number in range(projects)]
+    for number, host in enumerate(hosts):
+        await stage.edge.attach(host, f"other-{number}.production")
+        await stage.edge.point(f"other-{number}.production", "green", stage.target("green"))
+    run, sockets = Load(stage.door.http_port), rounds(100, 1000)
+    tasks = []
+    async with asyncio.timeout(300):
+        for number in range(sockets):
+            tasks.append(asyncio.create_task(run.websocket(hosts[number % projects], pause=1)))
+            while run.sockets + len(run.lost) < number - 20:
+                await asyncio.sleep(0.01)
+        while run.sockets + len(run.lost) < sockets:
+            await asyncio.sleep(0.01)
+        assert await stage.edge.connections(stage.target("green")) >= sockets
+        for i in range(rounds(10, 100)):
+            slot = SLOTS[(i + 1) % 2]
+            await stage.edge.point(ROUTE, slot, stage.target(slot))
+            assert get(stage.door.http_port, HOST).body == slot
+            await asyncio.sleep(0.1)
+        echoes = run.echoes
+        run.stop()
+        await asyncio.gather(*tasks)
+    assert run.lost == []
+    assert run.echoes >= echoes + sockets
 
 
 async def test_the_slot_survives_a_restart_and_a_kill_of_the_proxy(stage: Stage) -> None:

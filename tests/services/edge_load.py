@@ -22,12 +22,13 @@ class Answer(NamedTuple):
 
 @dataclass
 class Load:
-    """What happened to the requests of one run."""
+    """What happened to the requests of one run. `sockets`: websockets that are open."""
 
     port: int
     answers: list[Answer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     echoes: int = 0
+    sockets: int = 0
     _stop: bool = False
 
     def stop(self) -> None:
@@ -75,8 +76,8 @@ class Load:
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.lost.append(f"{host} new connection: {type(error).__name__}")
 
-    async def websocket(self, host: str) -> None:
-        """One connection for the whole run; each message must come back."""
+    async def websocket(self, host: str, *, pause: float = 0.05) -> None:
+        """One connection for the whole run; each message must come back, the last one after `stop`."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(
@@ -86,7 +87,10 @@ class Load:
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 101"):
                 raise ConnectionError("no upgrade")
-            while not self._stop:
+            self.sockets += 1
+            last = False
+            while not last:
+                last = self._stop
                 mask, text = os.urandom(4), os.urandom(8)
                 masked = bytes(one ^ mask[i % 4] for i, one in enumerate(text))
                 writer.write(bytes((0x82, 0x80 | len(text))) + mask + masked)
@@ -95,7 +99,7 @@ class Load:
                 if back[2:] != text:
                     raise ConnectionError("another message came back")
                 self.echoes += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0 if self._stop else pause)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             self.lost.append(f"{host} websocket: {type(error).__name__}")
         finally:
