@@ -1,10 +1,13 @@
-"""Who runs this, and which version."""
+"""Who runs this, by which command, and which version."""
 
 from __future__ import annotations
 
 import getpass
 import importlib.metadata
 import os
+import shutil
+import sys
+from pathlib import Path
 
 
 def version() -> str:
@@ -20,3 +23,12 @@ def local_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def own_command() -> str:
+    """What a person types to reach this installation: `quaymaster`, or its path where no `PATH` leads to it."""
+    started = Path(sys.argv[0])
+    if started.name != "quaymaster":
+        return f"{sys.executable} -m mcp_server"
+    found = shutil.which("quaymaster")
+    return "quaymaster" if found and Path(found).resolve() == started.resolve() else str(started)

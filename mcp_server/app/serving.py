@@ -13,7 +13,7 @@ import anyio
 
 from mcp_server.app.chores import lead, sweep
 from mcp_server.app.house import House, open_app
-from mcp_server.app.identity import local_user
+from mcp_server.app.identity import local_user, own_command
 from mcp_server.app.tooling import make_server
 from mcp_server.config import Settings
 from mcp_server.domain.callers import Caller
@@ -145,7 +145,7 @@ async def _greet(house: House, *, remote: bool) -> None:
     if key is not None:
         sys.stderr.write(f"The first owner key of the team 'local', shown this once:\n\n    {key}\n\n")
     elif not (await house.store.read(_local_keys)).items:
-        log.warning("there is no key yet; make one: quaymaster keys create --team local --role owner")
+        log.warning("there is no key yet; make one: %s keys create --team local --role owner", own_command())
     if remote:
         log.warning("other machines can reach this server without TLS: put a proxy with TLS before it")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -291,3 +292,18 @@ def test_install_leaves_a_file_with_comments_alone(tmp_path):
     assert refused.returncode == 4
     assert path.read_text() == "{ // mine\n}"
     assert "--print" in refused.stderr
+
+
+def test_a_server_without_a_key_prints_a_command_that_makes_one(tmp_path):
+    with ServerProcess.serve(home=tmp_path) as server:
+        said = server.wait_for_stderr("make one: ")
+    command = said.split("make one: ")[1].splitlines()[0]
+    made = subprocess.run(
+        shlex.split(command),
+        env=quaymaster_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (made.returncode, made.stdout[:15]) == (0, "qm_local_owner_"), made.stderr
