@@ -219,7 +219,7 @@ def test_another_address_than_loopback_needs_a_word(tmp_path):
 
 def test_the_first_start_without_a_terminal_says_how_to_make_a_key(tmp_path):
     with ServerProcess.serve(home=tmp_path) as server:
-        server.wait_for_stderr("quaymaster keys create --team local --role owner")
+        server.wait_for_stderr("keys create --team local --role owner")
         assert "qm_local" not in server.stderr
         answer = post(server, x_api_key=make_key(tmp_path))
         assert answer.status_code == 200, "a key made beside a running server is good at once"
