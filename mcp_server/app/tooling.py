@@ -44,7 +44,7 @@ def make_server(house: House) -> QuaymasterServer:
     add_deployment_tools(catalogue, house.hosting)
     add_environment_tools(catalogue, house.hosting.environments)
     add_query_tools(catalogue, house.queries, house.templates)
-    add_migration_tools(catalogue, project_schemas(house.calls))
+    add_migration_tools(catalogue, project_schemas(house))
     add_backup_tools(catalogue, house.backups)
     add_branch_tools(catalogue, house.branches, house.promotions)
     add_domain_tools(catalogue, house.domains)

@@ -15,7 +15,8 @@ from mcp_server.domain.errors import Invalid, QuaymasterError
 from mcp_server.domain.schemas.danger import Danger
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder
-from mcp_server.services.schemas.databases import Databases, Difference, Status
+from mcp_server.services.schemas.comparing import Difference
+from mcp_server.services.schemas.databases import Databases, Status
 
 PENDING = 3
 Answer = tuple[int, Any]
@@ -157,7 +158,7 @@ async def _reset(
     _consent(databases, plan, chosen, terminal)
     saved = await databases.reset(folder, plan, tell=terminal.tell, backup=not chosen.no_backup)
     terminal.good(f"{folder.name}: erased and migrated from the start")
-    return OK, {"backup": None if saved is None else str(saved.path)}
+    return OK, {"backup": None if saved is None else saved.id}
 
 
 MIGRATE: dict[str, Command] = {
@@ -281,17 +282,16 @@ async def execute(
     found = await databases.execute(folder, sql, write=chosen.write, limit=chosen.limit)
     if found.columns and not terminal.as_json:
         rows = [["NULL" if cell is None else str(cell) for cell in row] for row in found.rows]
-        for line in table(rows, found.columns):
+        for line in table(rows, [each.name for each in found.columns]):
             terminal.print(line)
     elif not found.columns:
-        terminal.print(found.command)
-    if found.more:
-        terminal.tell(f"only the first {chosen.limit} rows are shown")
+        terminal.print("done")
+    if found.truncated:
+        terminal.tell(f"only the first {len(found.rows)} rows are shown")
     value = {
-        "columns": list(found.columns),
+        "columns": [each.name for each in found.columns],
         "rows": [list(row) for row in found.rows],
-        "command": found.command,
-        "more": found.more,
+        "more": found.truncated,
     }
     return OK, value
 
@@ -302,7 +302,8 @@ def listed(databases: Databases, chosen: argparse.Namespace, terminal: Terminal,
         [
             each.name,
             each.engine or "?",
-            each.place or f"{each.variable} is not set",
+            each.place or (each.source if each.source != each.variable else f"{each.variable} is not set"),
+            each.source,
             str(each.migrations),
             " ".join(
                 word
@@ -316,7 +317,7 @@ def listed(databases: Databases, chosen: argparse.Namespace, terminal: Terminal,
         ]
         for each in found
     ]
-    for line in table(rows, ("NAME", "ENGINE", "PLACE", "MIGRATIONS", "FILES")):
+    for line in table(rows, ("NAME", "ENGINE", "PLACE", "FROM", "MIGRATIONS", "FILES")):
         terminal.print(line)
     return {"databases": [each.model_dump(mode="json") for each in found]}
 

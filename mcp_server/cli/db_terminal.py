@@ -113,10 +113,10 @@ class Terminal:
 
     def _typed(self, prompt: str) -> str:
         """One line. Ctrl-C ends the command at once, the end of input is a refusal."""
-        self._context.err.write(prompt)
-        self._context.err.flush()
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
+            self._context.err.write(prompt)
+            self._context.err.flush()
             line = sys.stdin.readline()
         finally:
             signal.signal(signal.SIGINT, before)

@@ -205,6 +205,9 @@ def port_key(host: str, port: int) -> str:
     return f"{host}/{port}"
 
 
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
 class Login(Value):
     """Where and as whom to log in. `ssl` is one of libpq's modes; on the loopback of this host there is none.
 
@@ -216,7 +219,7 @@ class Login(Value):
     database: str
     role: str
     password: SecretStr
-    ssl: str = "disable"
+    ssl: SslMode = "disable"
     ours: bool = True
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mcp_server import app
+from mcp_server.config import Settings, load
 from mcp_server.domain.schemas.folders import Folder
 from mcp_server.domain.schemas.migrations import Applied
 from mcp_server.services.schemas.databases import Databases
@@ -27,7 +28,14 @@ class Bench(NamedTuple):
         return self.root / "db" / "app"
 
     def databases(self, environment: str = "development") -> Databases:
-        return app.code_databases(self.root, self.environ, environment, owner="the test")
+        return app.code_databases(self.root, self.environ, environment, self.settings, owner="the test")
+
+    def settings(self) -> Settings:
+        return load({"QUAYMASTER_HOME": str(self.home), "DOCKER_HOST": f"unix://{self.home}.sock"}, self.root)
+
+    @property
+    def home(self) -> Path:
+        return self.root.with_name(f"{self.root.name}-home")
 
     def one(self) -> Folder:
         [folder] = self.databases().chosen(["app"])

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -42,7 +43,7 @@ async def test_a_rollback_downgrades_newest_first_keeps_the_target_and_the_rows_
     assert [each.split()[1] for each in plan.effects] == ["c3_make_posts", "b2_give_users_names"]
     assert await roll_back(bench, "a1") == ("c3_make_posts", "b2_give_users_names")
     assert await bench.rows("SELECT * FROM users") == ((1,),)
-    assert len(list((bench.root / ".quaymaster" / "backups" / "app").iterdir())) == 1
+    assert len(list((bench.home / "backups").iterdir())) == 1
     with pytest.raises(Invalid, match="nothing that is applied"):
         await roll_back(bench, "c3")
     assert await roll_back(bench, "1") == ("a1_make_users",)
@@ -72,13 +73,12 @@ async def test_a_failing_revision_is_named_and_those_before_it_stay(bench, proje
 
 async def test_a_failing_program_is_named_and_the_password_is_not_said(postgres_bench):
     project = AlembicProject(postgres_bench.folder)
-    project.revision("a1", "x", None, 'raise RuntimeError(str(op.get_bind().engine.url) + " secret-of-mine")')
-    bench = postgres_bench._replace(
-        environ={"RDS_APP_URL": postgres_bench.url.replace("@", ":secret-of-mine@", 1)}
-    )
-    with pytest.raises(ProgramFailed, match=r"RuntimeError: .*\*\*\*") as failed:
-        await bench.deploy()
-    assert "secret-of-mine" not in str(failed.value.payload())
+    project.revision("a1", "x", None, "raise RuntimeError(os.environ['DATABASE_URL'])")
+    with pytest.raises(ProgramFailed, match=r"a1_x\.py, line \d+: RuntimeError: .*:\*\*\*@") as failed:
+        await postgres_bench.deploy()
+    password = urlsplit(postgres_bench.url).password
+    assert password
+    assert password not in str(failed.value.payload())
 
 
 async def test_a_sqlite_revision_is_all_or_nothing_and_breaks_no_reference(sqlite_bench):
@@ -135,8 +135,6 @@ async def test_an_env_that_goes_to_another_database_is_refused_and_touches_none(
             f'\ncontext.config.set_main_option("sqlalchemy.url", "sqlite:///{elsewhere}")\nconfig =',
         )
     )
-    with pytest.raises(Refused, match="another database"):
-        await bench.databases().status(bench.one())
     with pytest.raises(Refused, match="another database"):
         await bench.deploy()
     with closing(sqlite3.connect(elsewhere)) as other:

@@ -36,7 +36,7 @@ async def test_a_schema_is_migrated_seeded_pushed_pulled_and_rolled_back_by_tool
         read = await desk.done("execute_sql", APP | {"sql": "SELECT id FROM t"})
         assert read["rows"] == [[1]]
         refused = await desk.call("execute_sql", APP | {"sql": "DELETE FROM t"})
-        assert refused.structured_content["code"] == "STATEMENT_FAILED"
+        assert refused.structured_content["code"] == "INVALID"
         assert "ADD COLUMN" in (await desk.done("plan_migration", APP))["up"]
         assert (await desk.done("validate_schema", APP))["valid"] is False
 

@@ -14,21 +14,22 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+from anyio.abc import Process
 
 from mcp_server.adapters.schemas.sqlite import file_of, open_sqlite
 from mcp_server.domain.errors import Corrupt, Invalid, Unavailable
+from mcp_server.domain.schemas.addresses import login_of
+from mcp_server.domain.schemas.dumped import plain, schema_options
 from mcp_server.domain.schemas.statements import Engine
+from mcp_server.ports.backups import Sink
 from mcp_server.ports.schemas import Limits, Session
 
 COPY_SECONDS = 3600
 NO_LIMITS = Limits(lock_timeout=30.0, statement_timeout=0)
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
-NOISE = re.compile(
-    r"^(--.*|CREATE SCHEMA public;|\\(un)?restrict .*|SET \w+ = .*;|SELECT pg_catalog\.set_config\('search_path'.*;|)$"
-)
 
 
 class LiveEngines:
@@ -94,21 +95,26 @@ class LiveEngines:
             return await anyio.to_thread.run_sync(_file_fingerprints, self._file(url))
         return await _database_fingerprints(url)
 
-    async def schema_text(self, url: str, schemas: Sequence[str] = ()) -> str:
+    async def schema_text(self, url: str, schemas: Sequence[str] = (), *, without: str | None = None) -> str:
         if self.engine_of(url) == "sqlite":
-            return await anyio.to_thread.run_sync(_file_schema, self._file(url))
-        text = await _dump(
-            url,
-            "--schema-only",
-            "--no-owner",
-            "--no-privileges",
-            "--exclude-schema=quaymaster",
-            "--exclude-schema=pg_*",
-            *(f"--schema={_pattern(name)}" for name in schemas),
-        )
-        lines = [line for line in text.splitlines() if not NOISE.match(line)]
-        body = re.sub(r";\n(?=[A-Z])", ";\n\n", "\n".join(lines).strip())
-        return f"{body}\n" if body else ""
+            return await anyio.to_thread.run_sync(_file_schema, self._file(url), without or "")
+        return plain(await _dump(url, "--schema-only", *schema_options(schemas, without=without)))
+
+    async def dump(self, url: str, snapshot: str, sink: Sink) -> None:
+        command = ["--format=custom", "--compress=6", f"--snapshot={snapshot}"]
+        async with _running(url, "pg_dump", *command) as process:
+            assert process.stdout is not None  # noqa: S101 - piped
+            async for piece in process.stdout:
+                await sink(piece)
+
+    async def load(self, into: str, pieces: AsyncIterator[bytes]) -> None:
+        arguments = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
+        async with _running(into, "pg_restore", *arguments, f"--dbname={_database(into)}") as process:
+            assert process.stdin is not None  # noqa: S101 - piped
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                async for piece in pieces:
+                    await process.stdin.send(piece)
+            await process.stdin.aclose()
 
     def _file(self, url: str) -> Path:
         return self._root / file_of(url)
@@ -184,38 +190,59 @@ async def _dump(url: str, *arguments: str) -> str:
 
 
 async def _run(url: str, program: str, *arguments: str) -> str:
-    """The output of a program of PostgreSQL's. Its password travels in the environment, never in an argument."""
+    """The output of a program of PostgreSQL's."""
+    async with _running(url, program, *arguments) as process:
+        assert process.stdout is not None  # noqa: S101 - piped
+        return b"".join([piece async for piece in process.stdout]).decode("utf-8")
+
+
+@asynccontextmanager
+async def _running(url: str, program: str, *arguments: str) -> AsyncIterator[Process]:
+    """A program of PostgreSQL's at its work, which must have gone well when the block ends. The password travels
+    in the environment, never in an argument."""
     path = await anyio.to_thread.run_sync(_program, program, await _server_version(url))
-    parts = urlsplit(url)
-    environment = {
+    with anyio.fail_after(COPY_SECONDS), tempfile.TemporaryFile() as said:
+        process = await anyio.open_process(
+            [path, "--no-password", *arguments], env=_environment(url), stderr=said
+        )
+        try:
+            yield process
+            await process.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                if process.returncode is None:
+                    process.kill()
+                await process.aclose()
+        if process.returncode:
+            said.seek(0)
+            raise _failure(program, said.read(16_384).decode("utf-8", "replace"))
+
+
+def _failure(program: str, words: str) -> Corrupt | Unavailable:
+    lines = words.strip().splitlines()
+    reason = next((line for line in lines if "error" in line), lines[-1] if lines else "failed")
+    if program == "pg_restore":
+        return Corrupt(f"the backup cannot be restored: {reason}", next="Make another backup.")
+    return Unavailable(f"{program}: {reason}", next="Nothing has been changed.")
+
+
+def _environment(url: str) -> dict[str, str]:
+    login = login_of(url)
+    return {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "PGHOST": parts.hostname or "localhost",
-        "PGPORT": str(parts.port or 5432),
-        "PGUSER": unquote(parts.username or ""),
-        "PGPASSWORD": unquote(parts.password or ""),
-        "PGDATABASE": _database(url),
+        "HOME": os.environ.get("HOME", "/"),
+        "PGHOST": login.host,
+        "PGPORT": str(login.port),
+        "PGUSER": login.role,
+        "PGPASSWORD": login.password.get_secret_value(),
+        "PGDATABASE": login.database,
+        "PGSSLMODE": login.ssl,
         "LC_ALL": "C.UTF-8",
     }
-    with anyio.fail_after(COPY_SECONDS):
-        done = await anyio.run_process(
-            [path, "--no-password", *arguments], env=environment, check=False, stderr=subprocess.PIPE
-        )
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        reason = next((line for line in said if "error" in line), said[-1] if said else "failed")
-        if program == "pg_restore":
-            raise Corrupt(f"the backup cannot be restored: {reason}", next="Make another backup.")
-        raise Unavailable(f"{program}: {reason}", next="Nothing has been changed.")
-    return done.stdout.decode("utf-8")
-
-
-def _pattern(name: str) -> str:
-    """Exactly this name, in pg_dump's language of patterns."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _database(url: str) -> str:
-    return unquote(urlsplit(url).path.lstrip("/"))
+    return login_of(url).database
 
 
 async def _server_version(url: str) -> int:
@@ -322,13 +349,14 @@ def _file_fingerprints(path: Path) -> dict[str, tuple[int, str]]:
         connection.close()
 
 
-def _file_schema(path: Path) -> str:
+def _file_schema(path: Path, without: str) -> str:
     connection = _reading(path)
     try:
         rows = connection.execute(
             "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-            " AND tbl_name NOT LIKE 'quaymaster\\_%' ESCAPE '\\'"
-            " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid"
+            " AND tbl_name NOT LIKE 'quaymaster\\_%' ESCAPE '\\' AND tbl_name <> ?"
+            " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid",
+            (without,),
         ).fetchall()
     finally:
         connection.close()

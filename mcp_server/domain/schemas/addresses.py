@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import get_args
+from typing import cast, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
-from mcp_server.domain.databases import ALL, Database, Login
+from mcp_server.domain.databases import ALL, Database, Login, SslMode
 from mcp_server.domain.errors import Invalid, NotFound
 from mcp_server.domain.teams import EnvironmentName
 
@@ -43,7 +43,7 @@ def login_of(url: str) -> Login:
             role=query.get("user") or unquote(parts.username or ""),
             password=SecretStr(query.get("password") or unquote(parts.password or "")),
             database=query.get("dbname") or unquote(parts.path.lstrip("/")),
-            ssl=query.get("sslmode", "prefer"),
+            ssl=cast(SslMode, query.get("sslmode", "prefer")),
             ours=False,
         )
     except ValueError:

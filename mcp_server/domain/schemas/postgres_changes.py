@@ -12,6 +12,7 @@ from mcp_server.domain.schemas.catalogs import Catalog, Column, Table, View
 from mcp_server.domain.schemas.ddl import add_constraint, column_text, create_table, head_of
 from mcp_server.domain.schemas.names import literal, split_last, unqualified
 from mcp_server.domain.schemas.postgres_touched import Touched, rebuilt
+from mcp_server.domain.schemas.renames import perhaps_column, perhaps_table
 
 
 def postgres_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[str]]:
@@ -100,7 +101,8 @@ class _Postgres:
 
     def _drop_tables(self) -> None:
         for name in sorted(self.start.tables.keys() - self.goal.tables.keys()):
-            self.losses.append(f"table {name} and its rows")
+            perhaps = perhaps_table(self.start.tables[name], self.start, self.goal)
+            self.losses.append(f"table {name} and its rows{perhaps}")
             self.say(f"DROP TABLE {name}")
 
     def _drop_rest(self) -> None:
@@ -265,7 +267,8 @@ class _Postgres:
             dropped_with_enum = other is None and self.touched.enum_of(column) is not None
             if (other is None or rebuilt(column, other)) and not dropped_with_enum:
                 if not column.generated:
-                    self.losses.append(f"column {new.name}.{column.name}")
+                    perhaps = perhaps_column(column, old, new) if other is None else ""
+                    self.losses.append(f"column {new.name}.{column.name}{perhaps}")
                 self.say(f"ALTER TABLE {new.name} DROP COLUMN {column.name}")
         for column in new.columns:
             was = before.get(column.name)

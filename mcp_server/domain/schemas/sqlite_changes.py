@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from mcp_server.domain.schemas.catalogs import Catalog, Index, Table, Trigger, View
 from mcp_server.domain.schemas.names import quoted
+from mcp_server.domain.schemas.renames import perhaps_column, perhaps_table
 
 Resting = Mapping[str, View] | Mapping[str, Trigger]
 
@@ -41,7 +42,7 @@ def sqlite_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[str]]
         ):
             statements.append(f"DROP INDEX {quoted(name)}")
     for name in gone:
-        losses.append(f"table {name} and its rows")
+        losses.append(f"table {name} and its rows{perhaps_table(start.tables[name], start, goal)}")
         statements.append(f"DROP TABLE {quoted(name)}")
     for name, table in goal.tables.items():
         if name not in start.tables:
@@ -89,7 +90,7 @@ def _rebuild(old: Table, new: Table, losses: list[str]) -> Iterator[str]:
     kept = {each.name for each in old.columns}
     columns = [each for each in new.columns if each.name in kept and not each.generated]
     losses += [
-        f"column {new.name}.{each.name}"
+        f"column {new.name}.{each.name}{perhaps_column(each, old, new)}"
         for each in old.columns
         if each.name not in {one.name for one in new.columns} and not each.generated
     ]

@@ -104,12 +104,12 @@ class OutsideBackups:
     # -- steps
 
     async def _begin(self, outside: Outside) -> Backup:
-        site, id = self._parts.site, f"b-{secrets.token_hex(10)}"
+        site, drawn = self._parts.site, f"b-{secrets.token_hex(10)}"
 
         async def transaction(tx: Transaction) -> Backup:
             return await tx.backups.add(
                 Backup(
-                    id=id,
+                    id=drawn,
                     team_id=outside.team_id,
                     subject="outside",
                     project=outside.project,
@@ -121,7 +121,7 @@ class OutsideBackups:
                     engine="sqlite" if outside.programs is None else "postgres",
                     reason="schema",
                     worker=self._parts.workers.me,
-                    file=f"{id}{SUFFIX}",
+                    file=f"{drawn}{SUFFIX}",
                     created_at=await tx.now(),
                 )
             )
@@ -156,9 +156,7 @@ class OutsideBackups:
             if outside.programs is None:
                 found = tuple(await self._copies.tables(address.removeprefix("file:")))
             else:
-                found = tuple(
-                    await self._sums.tables(outside.programs.login(address), seconds=COPY_SECONDS)
-                )
+                found = tuple(await self._sums.tables(outside.programs.login(address), seconds=COPY_SECONDS))
         if wrong := differences(backup.tables, found):
             raise Corrupt(
                 f"the restored copy of the backup differs: {'; '.join(wrong[:5])}",

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
 from mcp_server.domain.schemas.folders import Folder
@@ -19,20 +19,18 @@ from mcp_server.services.schemas.estate import Estate, Made
 class Addresses:
     """Before `look_up` only variables are known."""
 
-    def __init__(self, folders: Folders, environment: str) -> None:
+    def __init__(self, folders: Folders, environment: str, is_home: Callable[[], bool]) -> None:
         self._folders = folders
         self._environment = environment
+        self._is_home = is_home
         self._made: dict[str, Made] = {}
         self._problems: dict[str, QuaymasterError] = {}
 
     def wanting(self, folders: Sequence[Folder]) -> tuple[Folder, ...]:
         """Those without variable that could be a project's."""
-        alone = len(folders) == 1
-        return tuple(
-            each
-            for each in folders
-            if not self._folders.url(each, self._environment) and (each.settings.project or alone)
-        )
+        missing = [each for each in folders if not self._folders.url(each, self._environment)]
+        alone = len(folders) == 1 and bool(missing) and self._is_home()
+        return tuple(each for each in missing if each.settings.project or alone)
 
     async def look_up(self, estate: Estate, folders: Sequence[Folder], project: str | None) -> None:
         """Find what was made for `project`, or for those that the folders name. What is wrong with one folder

@@ -17,21 +17,31 @@ from typing import Any
 
 import anyio
 
-from mcp_server.domain.errors import Invalid, NotFound, PlanStale
+from mcp_server.domain.errors import Invalid, NotFound, PlanStale, QuaymasterError
+from mcp_server.domain.queries import Bounds, Rows, require_statement
+from mcp_server.domain.queries import Statement as Typed
 from mcp_server.domain.records import Value
-from mcp_server.domain.schemas.catalogs import Catalog, differences
+from mcp_server.domain.schemas.catalogs import Catalog, differences, without_table
 from mcp_server.domain.schemas.changes import Changes, changes
 from mcp_server.domain.schemas.danger import Action, Danger, digest_of
-from mcp_server.domain.schemas.failures import Drift, Refused
+from mcp_server.domain.schemas.failures import ProgramFailed, Refused, StatementFailed
 from mcp_server.domain.schemas.folders import Folder, Migration
-from mcp_server.domain.schemas.lint import Finding, lint
-from mcp_server.domain.schemas.migrations import Examination, to_revert
+from mcp_server.domain.schemas.renames import Rename, renames_in
 from mcp_server.domain.schemas.statements import Engine, Statement, split
-from mcp_server.ports.schemas import Backup, Engines, Folders, Footprint, Limits, Rows, Session
+from mcp_server.ports.queries import Statements
+from mcp_server.ports.schemas import Alembic, Engines, Folders, Limits, Session
 from mcp_server.services.schemas import migrating, tokens
-from mcp_server.services.schemas.saving import save
+from mcp_server.services.schemas.chains import AlembicChain, Chain, FileChain, Ran, Standing, refuse_ours
+from mcp_server.services.schemas.comparing import Difference, difference, statements_of, way
+from mcp_server.services.schemas.estate import Kept
+from mcp_server.services.schemas.places import Places
 
+SHOWN_BYTES = 64 * 1024 * 1024
+LONGEST_SECONDS = 24 * 3600.0
+ANY_NUMBER = 2**62
 UNLIMITED = Limits(lock_timeout=30.0, statement_timeout=0)
+ALEMBIC = "alembic_version"
+"""The table in which Alembic keeps its own account."""
 Environment = str
 Event = Callable[[str], None]
 
@@ -40,6 +50,7 @@ class Listed(Value):
     name: str
     engine: str | None
     variable: str
+    source: str
     place: str | None
     migrations: int
     has_schema: bool
@@ -77,27 +88,25 @@ class Rehearsed(Value):
     findings: tuple[str, ...]
 
 
-class Difference(Value):
-    """`up` turns the database into what schema.sql says, `down` back. `unexpressed` must be done by hand."""
-
-    up: str
-    down: str
-    losses: tuple[str, ...]
-    losses_down: tuple[str, ...]
-    unexpressed: tuple[str, ...]
-
-    @property
-    def empty(self) -> bool:
-        return not (self.up or self.unexpressed)
-
-
 class Databases:
-    """`owner` is written into the ledger and the lock. `shadow` schemas are made beside the database itself."""
+    """`owner` is written into the ledger and the lock. `places` are looked up before anything else is asked."""
 
-    def __init__(self, folders: Folders, engines: Engines, environment: Environment, owner: str) -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        engines: Engines,
+        alembic: Alembic,
+        statements: Statements,
+        places: Places,
+        environment: Environment,
+        owner: str,
+    ) -> None:
         self.folders = folders
         self.environment = environment
         self._engines = engines
+        self._alembic = alembic
+        self._statements = statements
+        self.places = places
         self._owner = owner
 
     # -- looking ----------------------------------------------------------------------------------
@@ -121,41 +130,36 @@ class Databases:
         return tuple(self._listed(each) for each in self.folders.all())
 
     async def status(self, folder: Folder) -> Status:
-        files = self._migrations(folder)
+        chain = self._chain(folder)
         async with self._session(folder) as session:
-            found = await migrating.look(session, files)
-            findings = self.findings(found.pending, session.engine)
-        return self._status(folder, found, findings)
-
-    def findings(self, migrations: Sequence[Migration], engine: Engine) -> tuple[str, ...]:
-        return tuple(text for each in migrations for text in _findings(each, engine))
+            return self._status(folder, await chain.standing(session))
 
     def lint_all(self, folder: Folder) -> tuple[str, ...]:
-        return self.findings(self._migrations(folder), self.engine(folder))
+        return self._chain(folder).findings(self.engine(folder))
 
     async def difference(self, folder: Folder) -> Difference:
         """Between the database and schema.sql, tried on shadow databases in both directions."""
         async with self._session(folder) as session:
-            live = await session.catalog()
+            live = _own(await session.catalog(), folder)
         goal = await self._goal(folder)
         return await self._difference(folder, live, goal)
 
     async def validate(self, folder: Folder) -> tuple[str, ...]:
         """Problems, each in one sentence: files that cannot run, and migrations that do not lead to schema.sql.
         The database itself is not read; a shadow is made beside it."""
-        files = self._migrations(folder)
-        engine = self.engine(folder)
-        migrating.check_files(files, engine)
+        chain = self._chain(folder)
+        chain.check(self.engine(folder))
         text = self.folders.schema(folder)
-        problems = [f"{each.label} has no down.sql" for each in files if each.down is None]
-        if text is None and not files:
+        problems = list(chain.problems())
+        empty = folder.alembic is None and not self._migrations(folder)
+        if text is None and empty:
             return (f"{folder.name} has neither schema.sql nor migrations",)
         goal = await self._goal(folder) if text is not None else None
-        if files:
+        if not empty:
             async with self._shadow(folder) as shadow:
-                await self._replay(shadow, files)
+                await chain.up(shadow)
                 if goal is not None:
-                    reached = await shadow.catalog()
+                    reached = _own(await shadow.catalog(), folder)
                     problems += [f"migrations and schema.sql: {each}" for each in differences(reached, goal)]
         return tuple(problems)
 
@@ -175,21 +179,13 @@ class Databases:
         allow_out_of_order: bool = False,
     ) -> tuple[str, ...]:
         """Apply what is pending; the labels of what was."""
-        files = self._migrations(folder)
-
-        async def each(migration: Migration, footprint: Footprint) -> None:
-            tell(migration.label)
-
         async with self._locked(folder) as session:
-            done = await migrating.run_up(
+            return await self._chain(folder).up(
                 session,
-                files,
-                self._owner,
-                tell=each,
+                tell=lambda ran: tell(ran.label),
                 allow_missing=allow_missing,
                 allow_out_of_order=allow_out_of_order,
             )
-        return tuple(each.label for each in done)
 
     async def write_migration(self, folder: Folder, name: str) -> tuple[Path, Difference]:
         """The folder of a new migration from the database to schema.sql; rehearsed in both directions. Pending
@@ -197,7 +193,7 @@ class Databases:
         files = self._migrations(folder)
         goal = await self._goal(folder)
         async with self._shadow(folder) as shadow:
-            await self._replay(shadow, files)
+            await FileChain(files, self._owner).up(shadow)
             start = await shadow.catalog()
         found = await self._difference(folder, start, goal)
         if not found.up:
@@ -219,34 +215,33 @@ class Databases:
 
     async def rehearse(self, folder: Folder) -> tuple[tuple[Rehearsed, ...], tuple[str, ...]]:
         """What pending migrations do to a clone with all its data, and how the clone then differs from schema.sql."""
-        files = self._migrations(folder)
-        url, report = self.url(folder), []
+        report: list[Rehearsed] = []
         began = time.monotonic()
 
-        async def note(migration: Migration, footprint: Footprint) -> None:
+        def note(ran: Ran) -> None:
             nonlocal began
             report.append(
                 Rehearsed(
-                    migration=migration.label,
+                    migration=ran.label,
                     seconds=round(time.monotonic() - began, 3),
-                    locks=footprint.locks,
-                    rewritten=footprint.rewritten,
-                    touched=dict(footprint.touched),
-                    findings=_findings(migration, self.engine(folder)),
+                    locks=ran.footprint.locks,
+                    rewritten=ran.footprint.rewritten,
+                    touched=dict(ran.footprint.touched),
+                    findings=ran.findings,
                 )
             )
             began = time.monotonic()
 
         goal = await self._goal(folder) if self.folders.schema(folder) is not None else None
-        async with self._engines.scratch(url, self._shadow_url(folder)) as clone:
-            await self._engines.clone(url, clone)
-            async with (
-                self._engines.open(clone, self._limits(folder), make=True) as session,
-                session.lock(self._owner, 5),
-            ):
-                began = time.monotonic()
-                await migrating.run_up(session, files, self._owner, tell=note, watch=True)
-                drift = differences(await session.catalog(), goal) if goal is not None else ()
+        async with (
+            self.places.clone(folder) as clone,
+            self._engines.open(clone, self._limits(folder), make=True) as session,
+            session.lock(self._owner, 5),
+        ):
+            began = time.monotonic()
+            await self._chain(folder).up(session, tell=note, watch=True)
+            reached = _own(await session.catalog(), folder)
+            drift = differences(reached, goal) if goal is not None else ()
         return tuple(report), drift
 
     # -- danger -----------------------------------------------------------------------------------
@@ -259,33 +254,26 @@ class Databases:
         async with self._session(folder) as session:
             return await self._plan(folder, session, action, target)
 
-    async def reset(self, folder: Folder, plan: Danger, *, tell: Event, backup: bool = True) -> Backup | None:
+    async def reset(self, folder: Folder, plan: Danger, *, tell: Event, backup: bool = True) -> Kept | None:
         """Erase everything and migrate from the start."""
-        files = self._migrations(folder)
-        migrating.check_files(files, self.engine(folder))
+        chain = self._chain(folder)
+        chain.check(self.engine(folder))
         async with self._consented(folder, plan, "", backup) as (session, saved):
             if saved is not None:
                 tell(_backup_told(saved))
             await session.erase()
-            await migrating.run_up(session, files, self._owner)
+            await chain.up(session)
         return saved
 
     async def rollback(
         self, folder: Folder, plan: Danger, target: str, *, tell: Event, backup: bool = True
     ) -> tuple[str, ...]:
         """Run the down files of what lies behind the target, newest first, one transaction each."""
-        files = self._migrations(folder)
-
-        async def each(migration: Migration, footprint: Footprint) -> None:
-            tell(migration.label)
-
         async with self._consented(folder, plan, target, backup) as (session, saved):
             if saved is not None:
                 tell(_backup_told(saved))
                 await self._rehearse_down(folder, saved, target)
-            found = to_revert(await migrating.look(session, files), target)
-            await migrating.run_down(session, found, self._owner, tell=each)
-        return tuple(each.label for each in found)
+            return await self._chain(folder).down(session, target, tell=lambda ran: tell(ran.label))
 
     async def push(
         self, folder: Folder, plan: Danger, *, tell: Event, accept_data_loss: bool, backup: bool = True
@@ -300,9 +288,9 @@ class Databases:
         async with self._consented(folder, plan, "", backup) as (session, saved):
             if saved is not None:
                 tell(_backup_told(saved))
-            script = changes(await session.catalog(), goal)
-            await session.transaction(_statements(script), None, where="push")
-            return differences(await session.catalog(), goal)
+            script = await self._way(folder, _own(await session.catalog(), folder), goal)
+            await session.transaction(statements_of(script), None, where="push")
+            return differences(_own(await session.catalog(), folder), goal)
 
     async def pull(self, folder: Folder, plan: Danger) -> Path:
         """Overwrite schema.sql with the database's schema; the file that was there is kept beside the backups."""
@@ -311,7 +299,8 @@ class Databases:
         if before is not None:
             kept = self.folders.state("backups", folder.name, f"schema-{_now():%Y%m%dT%H%M%S%f}.sql")
             kept.write_text(before, encoding="utf-8")
-        text = await self._engines.schema_text(self.url(folder), folder.settings.schemas)
+        without = ALEMBIC if folder.alembic is not None else None
+        text = await self.places.schema_text(folder, without=without)
         return self.folders.write_schema(folder, text)
 
     def issue(self, plan: Danger) -> str:
@@ -342,43 +331,41 @@ class Databases:
         return f"{len(statements)} statements"
 
     async def execute(self, folder: Folder, sql: str, *, write: bool, limit: int = 1000) -> Rows:
-        """One statement; without `write` in a read-only transaction. Raises Invalid for none or several."""
-        statements = split(sql, self.engine(folder))
-        if len(statements) != 1:
+        """One statement through the gate of `Statements`; what is written is kept, whatever it loses.
+
+        Raises Invalid for none or several, StatementFailed with the database's words.
+        """
+        if len(split(sql, self.engine(folder))) != 1:
             raise Invalid("one statement at a time", next="Put several into a migration or into seed.sql.")
-        async with self._session(folder, make=write) as session:
-            return await session.query(statements[0], write=write, limit=limit)
+        statement = require_statement(Typed(sql=sql))
+        target = self.places.target(folder, write=write)
+        seconds = folder.settings.statement_timeout or LONGEST_SECONDS
+        bounds = Bounds(rows=limit, bytes=SHOWN_BYTES, seconds=seconds, changes=ANY_NUMBER)
+        try:
+            if not write:
+                return await self._statements.read(target, statement, bounds)
+            written = await self._statements.write(target, statement, bounds, None)
+            if not written.kept:
+                written = await self._statements.write(target, statement, bounds, written.effects)
+            return written.rows
+        except Invalid as error:
+            raise _failed(error) from error
 
     # -- steps ------------------------------------------------------------------------------------
 
     def url(self, folder: Folder) -> str:
         """Raises Invalid, naming the variable, where there is no address."""
-        found = self.folders.url(folder, self.environment)
-        if not found:
-            raise Invalid(
-                f"{folder.name}: {folder.variable} is not set",
-                next="Set it in the environment, in .env, or in .env.dev or .env.prod.",
-            )
-        engine = self._engines.engine_of(found)
-        if folder.settings.engine not in (None, engine):
-            raise Invalid(
-                f"{folder.name}: {folder.variable} is an address of {engine}, database.toml says "
-                f"{folder.settings.engine}"
-            )
-        if engine == "sqlite" and (folder.settings.schemas or folder.settings.extensions):
-            raise Invalid(f"{folder.name}: a SQLite database has no schemas and no extensions")
-        return found
+        return self.places.url(folder)
 
     def engine(self, folder: Folder) -> Engine:
-        return folder.settings.engine or self._engines.engine_of(self.url(folder))
+        return self.places.engine(folder)
 
     def place(self, folder: Folder) -> str:
         return self._engines.place_of(self.url(folder))
 
     @asynccontextmanager
     async def _session(self, folder: Folder, *, make: bool = False) -> AsyncIterator[Session]:
-        url = self.folders.url(folder, self.environment, "DIRECT") or self.url(folder)
-        async with self._engines.open(url, self._limits(folder), make=make) as session:
+        async with self._engines.open(self.places.direct(folder), self._limits(folder), make=make) as session:
             yield session
 
     @asynccontextmanager
@@ -390,7 +377,7 @@ class Databases:
     @asynccontextmanager
     async def _shadow(self, folder: Folder) -> AsyncIterator[Session]:
         async with (
-            self._engines.scratch(self.url(folder), self._shadow_url(folder)) as url,
+            self.places.scratch(folder) as url,
             self._engines.open(url, self._unlimited(folder), make=True) as session,
             session.lock(self._owner, 5),
         ):
@@ -403,48 +390,40 @@ class Databases:
     @asynccontextmanager
     async def _consented(
         self, folder: Folder, plan: Danger, target: str, backup: bool
-    ) -> AsyncIterator[tuple[Session, Backup | None]]:
+    ) -> AsyncIterator[tuple[Session, Kept | None]]:
         """The locked session, when the plan is still the same; with a proved backup."""
         async with self._locked(folder) as session:
             self._require_same(plan, await self._plan(folder, session, plan.action, target))
-            saved = None
-            if backup:
-                shadow = self._shadow_url(folder)
-                saved = await save(self.folders, self._engines, folder, self.url(folder), shadow, _now())
-            yield session, saved
+            yield session, await self.places.keep(folder) if backup else None
 
     async def _plan(self, folder: Folder, session: Session, action: Action, target: str) -> Danger:
-        files = () if action == "push" else self._migrations(folder)
-        ledger = await session.ledger()
-        live = await session.catalog()
+        chain = self._chain(folder)
+        live = _own(await session.catalog(), folder)
         losses: tuple[str, ...] = ()
         state: dict[str, Any] = {
             "target": target,
-            "ledger": [(row.label, row.checksum, row.stage, row.done) for row in ledger],
+            "migrations": None if action == "push" else (standing := await chain.standing(session)).state,
             "catalog": live.flat(),
-            "files": [(each.label, each.checksum, each.down) for each in files],
         }
         if action == "rollback":
-            found = to_revert(await migrating.look(session, files), target)
-            migrating.require_ways_back(found, session.engine)
-            effects = tuple(f"run {each.folder}/down.sql" for each in found)
+            effects = await chain.way_back(session, target)
         elif action == "reset":
             losses = tuple(f"table {name} and its rows" for name in sorted(live.tables))
             whole = ", ".join(folder.settings.schemas) or "the database"
             effects = (
                 f"drop everything in {whole} ({len(live.tables)} tables)",
-                f"run {len(files)} migrations from the start",
+                f"run {len(standing.applied) + len(standing.pending)} migrations from the start",
             )
         else:
             goal = await self._goal(folder)
-            script = changes(live, goal)
+            script = await self._way(folder, live, goal)
             effects, losses = tuple(f"{each};" for each in script.statements), script.losses
             state["goal"] = goal.flat()
         return self._danger(folder, action, effects, losses, state)
 
     async def _plan_pull(self, folder: Folder) -> Danger:
         async with self._session(folder) as session:
-            live = await session.catalog()
+            live = _own(await session.catalog(), folder)
         before = self.folders.schema(folder)
         lines = 0 if before is None else len(before.splitlines())
         effects = (f"overwrite db/{folder.name}/schema.sql ({lines} lines) with the schema of the database",)
@@ -488,18 +467,14 @@ class Databases:
         if plan.environment != self.environment:
             raise PlanStale("the plan was made for another environment")
 
-    async def _rehearse_down(self, folder: Folder, saved: Backup, target: str) -> None:
+    async def _rehearse_down(self, folder: Folder, saved: Kept, target: str) -> None:
         """The down files run on the backup first: one that fails there never meets the database."""
-        files = self._migrations(folder)
-        url = self.url(folder)
-        async with self._engines.scratch(url, self._shadow_url(folder)) as scratch:
-            await self._engines.restore(saved.path, scratch)
-            async with (
-                self._engines.open(scratch, self._unlimited(folder), make=True) as session,
-                session.lock(self._owner, 5),
-            ):
-                found = to_revert(await migrating.look(session, files), target)
-                await migrating.run_down(session, found, self._owner)
+        async with (
+            self.places.opened(folder, saved) as scratch,
+            self._engines.open(scratch, self._unlimited(folder), make=True) as session,
+            session.lock(self._owner, 5),
+        ):
+            await self._chain(folder).down(session, target)
 
     async def _goal(self, folder: Folder) -> Catalog:
         """The catalog of a shadow database made from schema.sql."""
@@ -513,32 +488,21 @@ class Databases:
             statements = split(text, shadow.engine, where=where)
             _require_no_control(statements, where)
             await shadow.transaction(statements, None, where=where)
-            return await shadow.catalog()
-
-    async def _replay(self, shadow: Session, files: Sequence[Migration]) -> None:
-        await migrating.run_up(shadow, files, self._owner)
+            return _own(await shadow.catalog(), folder)
 
     async def _difference(self, folder: Folder, start: Catalog, goal: Catalog) -> Difference:
-        """Both ways, tried: a shadow is brought to the start by statements, forward, and back."""
-        up, down = changes(start, goal), changes(goal, start)
-        empty = Catalog(engine=start.engine, schemas=frozenset({"public"}))
         async with self._shadow(folder) as shadow:
-            empty = await shadow.catalog()
-            await shadow.transaction(_statements(changes(empty, start)), None, where="shadow")
-            cannot = list(differences(await shadow.catalog(), start))
-            await shadow.transaction(_statements(up), None, where="up")
-            there = differences(await shadow.catalog(), goal)
-            await shadow.transaction(_statements(down), None, where="down")
-            back = differences(await shadow.catalog(), start)
-        unexpressed = [each for each in there if each not in cannot]
-        unexpressed += [f"on the way back: {each}" for each in back if each not in cannot]
-        return Difference(
-            up=up.script,
-            down=down.script,
-            losses=up.losses,
-            losses_down=down.losses,
-            unexpressed=tuple(unexpressed),
-        )
+            return await difference(shadow, start, goal, self._renames(folder))
+
+    async def _way(self, folder: Folder, start: Catalog, goal: Catalog) -> Changes:
+        renames = self._renames(folder)
+        if not renames:
+            return changes(start, goal)
+        async with self._shadow(folder) as shadow:
+            return await way(shadow, start, goal, renames)
+
+    def _renames(self, folder: Folder) -> tuple[Rename, ...]:
+        return renames_in(self.folders.schema(folder) or "", where=f"db/{folder.name}/schema.sql")
 
     async def _run_seed(self, folder: Folder, path: Path) -> str:
         environment = {**os.environ, folder.variable: self.url(folder), "DATABASE_URL": self.url(folder)}
@@ -547,15 +511,18 @@ class Databases:
         )
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise Drift(f"seed.py ended with {done.returncode}: {said[-1] if said else 'it said nothing'}")
+            raise ProgramFailed(
+                f"seed.py ended with {done.returncode}: {said[-1] if said else 'it said nothing'}"
+            )
         return done.stdout.decode("utf-8", "replace").strip() or "seed.py has ended"
 
-    def _migrations(self, folder: Folder) -> tuple[Migration, ...]:
+    def _chain(self, folder: Folder) -> Chain:
         if folder.alembic is not None:
-            raise Refused(
-                f"{folder.name} is an Alembic project; its migrations are Alembic's",
-                next="Run 'alembic' in its folder. diff, push, pull, seed and execute work here.",
-            )
+            return AlembicChain(folder, self._alembic)
+        return FileChain(self._migrations(folder), self._owner)
+
+    def _migrations(self, folder: Folder) -> tuple[Migration, ...]:
+        refuse_ours(folder, "Write revisions with 'alembic revision', mark them with 'alembic stamp'.")
         return self.folders.migrations(folder)
 
     def _limits(self, folder: Folder) -> Limits:
@@ -565,20 +532,22 @@ class Databases:
     def _unlimited(self, folder: Folder) -> Limits:
         return UNLIMITED._replace(schemas=folder.settings.schemas)
 
-    def _shadow_url(self, folder: Folder) -> str | None:
-        return self.folders.url(folder, self.environment, "SHADOW")
-
     def _version(self, files: Sequence[Migration]) -> str:
         version = f"{_now():%Y%m%d%H%M%S}"
         newest = max((each.order for each in files), default=0)
         return version if int(version) > newest else str(newest + 1)
 
     def _listed(self, folder: Folder) -> Listed:
-        url = self.folders.url(folder, self.environment)
+        url, source = None, self.places.addresses.source(folder)
+        try:
+            url = self.places.addresses.url(folder)
+        except QuaymasterError as error:
+            source = error.message
         return Listed(
             name=folder.name,
             engine=self._engines.engine_of(url) if url else folder.settings.engine,
             variable=folder.variable,
+            source=source,
             place=self._engines.place_of(url) if url else None,
             migrations=0 if folder.alembic else len(self.folders.migrations(folder)),
             has_schema=self.folders.schema(folder) is not None,
@@ -586,28 +555,22 @@ class Databases:
             alembic=folder.alembic is not None,
         )
 
-    def _status(self, folder: Folder, found: Examination, findings: tuple[str, ...]) -> Status:
+    def _status(self, folder: Folder, found: Standing) -> Status:
         return Status(
             name=folder.name,
             place=self.place(folder),
-            applied=tuple(each.label for each in found.applied),
-            pending=tuple(each.label for each in found.pending),
+            applied=found.applied,
+            pending=found.pending,
             edited=found.edited,
             missing=found.missing,
             out_of_order=found.out_of_order,
-            half=tuple(f"{row.label} ({row.stage}, {row.done} statements done)" for row in found.half),
-            lint=findings,
+            half=found.half,
+            lint=found.lint,
         )
 
 
-def _findings(migration: Migration, engine: Engine) -> tuple[str, ...]:
-    where = f"{migration.folder}/up.sql"
-    found: Sequence[Finding] = lint(migration.up, engine, where=where)
-    return tuple(f"{where}:{each.line}: {each.rule}: {each.message}" for each in found)
-
-
-def _statements(script: Changes) -> tuple[Statement, ...]:
-    return tuple(Statement(each, number + 1, ()) for number, each in enumerate(script.statements))
+def _own(catalog: Catalog, folder: Folder) -> Catalog:
+    return catalog if folder.alembic is None else without_table(catalog, ALEMBIC)
 
 
 def _require_no_control(statements: Sequence[Statement], where: str) -> None:
@@ -616,8 +579,16 @@ def _require_no_control(statements: Sequence[Statement], where: str) -> None:
             raise Invalid(f"{where}, line {each.line}: the file runs in one transaction already")
 
 
-def _backup_told(saved: Backup) -> str:
-    return f"backup {saved.path} ({saved.bytes} bytes, {len(saved.tables)} tables), restored and compared"
+def _failed(error: Invalid) -> StatementFailed:
+    """In the words of the database, for whoever can see its rows anyway."""
+    words = str(error.details.get("server_message") or error.message)
+    if error.details.get("fault") == "read_only":
+        return StatementFailed(words, next="Pass --write where it is meant to change something.")
+    return StatementFailed(words, next=error.details.get("hint"))
+
+
+def _backup_told(saved: Kept) -> str:
+    return f"backup {saved.id} ({saved.bytes} bytes, {len(saved.tables)} entries), restored and compared"
 
 
 def _now() -> datetime:

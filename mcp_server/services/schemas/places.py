@@ -5,7 +5,7 @@ What Quaymaster made is copied and kept by its server, everything else by the pr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,7 +23,10 @@ from mcp_server.services.schemas.host_programs import HostPrograms
 
 
 class Places:
-    """`open_estate` gives what Quaymaster made, and backups; `project` is the caller's, where one was named."""
+    """`open_estate` gives what Quaymaster made, and backups; `project` is the caller's, where one was named.
+
+    `is_home`: whether there is a home that could know a project here; a command that looks makes none.
+    """
 
     def __init__(
         self,
@@ -32,8 +35,9 @@ class Places:
         environment: str,
         open_estate: OpenEstate,
         project: str | None = None,
+        is_home: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.addresses = Addresses(folders, environment)
+        self.addresses = Addresses(folders, environment, is_home)
         self._folders = folders
         self._engines = engines
         self._open_estate = open_estate

@@ -1,0 +1,77 @@
+"""Scripts from one catalog to another, renames told of included, tried on a shadow database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcp_server.domain.records import Value
+from mcp_server.domain.schemas.catalogs import Catalog, differences
+from mcp_server.domain.schemas.changes import Changes, changes
+from mcp_server.domain.schemas.renames import Rename, renaming
+from mcp_server.domain.schemas.statements import Statement
+from mcp_server.ports.schemas import Session
+
+
+class Difference(Value):
+    """`up` turns the database into what schema.sql says, `down` back. `unexpressed` must be done by hand."""
+
+    up: str
+    down: str
+    losses: tuple[str, ...]
+    losses_down: tuple[str, ...]
+    unexpressed: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.up or self.unexpressed)
+
+
+async def difference(shadow: Session, start: Catalog, goal: Catalog, renames: Sequence[Rename]) -> Difference:
+    """Both ways, tried: the shadow, which is empty, is brought to the start by statements, forward, and back."""
+    cannot = await _make(shadow, start)
+    found = renaming(start, goal, renames)
+    up = await _turn(shadow, start, goal, found.forward, "up")
+    there = differences(await shadow.catalog(), goal)
+    down = await _turn(shadow, goal, start, found.back, "down")
+    back = differences(await shadow.catalog(), start)
+    unexpressed = [each for each in there if each not in cannot]
+    unexpressed += [f"on the way back: {each}" for each in back if each not in cannot]
+    return Difference(
+        up=up.script,
+        down=down.script,
+        losses=up.losses,
+        losses_down=down.losses,
+        unexpressed=tuple(unexpressed),
+    )
+
+
+async def way(shadow: Session, start: Catalog, goal: Catalog, renames: Sequence[Rename]) -> Changes:
+    """The script from start to goal alone; the shadow, which is empty, is used when something is renamed."""
+    found = renaming(start, goal, renames)
+    if found.forward:
+        await _make(shadow, start)
+    return await _turn(shadow, start, goal, found.forward, "", run=False)
+
+
+def statements_of(script: Changes) -> tuple[Statement, ...]:
+    return tuple(Statement(each, number + 1, ()) for number, each in enumerate(script.statements))
+
+
+async def _make(shadow: Session, start: Catalog) -> tuple[str, ...]:
+    """What could not be made."""
+    empty = await shadow.catalog()
+    await shadow.transaction(statements_of(changes(empty, start)), None, where="shadow")
+    return differences(await shadow.catalog(), start)
+
+
+async def _turn(
+    shadow: Session, start: Catalog, goal: Catalog, first: Sequence[str], where: str, *, run: bool = True
+) -> Changes:
+    """The renames come first; what rests on the names is as the engine then says it."""
+    if first:
+        await shadow.transaction(statements_of(Changes(tuple(first), ())), None, where=where)
+        start = await shadow.catalog()
+    rest = changes(start, goal)
+    if run:
+        await shadow.transaction(statements_of(rest), None, where=where)
+    return Changes((*first, *rest.statements), rest.losses)
