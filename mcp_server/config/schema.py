@@ -165,7 +165,8 @@ class Settings(BaseModel):
     ports_staging: PortRange = _variable("4500-4999", "Ports of 127.0.0.1 for slots of staging.")
     ports_preview: PortRange = _variable("5000-5499", "Ports of 127.0.0.1 for slots of preview.")
     drain_seconds: Seconds = _variable(
-        30.0, "Longest wait for open connections before a slot's container is removed."
+        30.0,
+        "Longest wait for open connections before a slot goes, then for its application to end.",
     )
 
     edge: Edge = _variable("caddy", "Reverse proxy in front of the projects.")

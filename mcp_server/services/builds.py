@@ -20,7 +20,7 @@ from mcp_server.ports.sources import Sources
 from mcp_server.ports.store import Reading
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.slots import Slots
+from mcp_server.services.slots import Slots, Step
 from mcp_server.services.works import Work, Works
 
 MAX_WAIT = 600
@@ -43,13 +43,14 @@ class Builds:
     """Outcomes that nobody has asked for yet are kept in this process, the newest ones."""
 
     def __init__(
-        self, calls: Calls, engine: Orchestrator, sources: Sources, slots: Slots, works: Works
+        self, calls: Calls, engine: Orchestrator, sources: Sources, slots: Slots, works: Works, step: Step
     ) -> None:
         self._calls = calls
         self._engine = engine
         self._sources = sources
         self._slots = slots
         self._works = works
+        self._step = step
         self._outcomes: dict[str, Image | QuaymasterError] = {}
 
     async def build(
@@ -110,6 +111,7 @@ class Builds:
     ) -> None:
         try:
             async with context as pieces:
+                self._step("build.begun")
                 outcome: Image | QuaymasterError = await self._engine.build_image(
                     name,
                     pieces,
@@ -119,6 +121,7 @@ class Builds:
                 )
         except QuaymasterError as error:
             outcome = error
+        self._step("build.ended")
         while len(self._outcomes) >= MAX_OUTCOMES:
             self._outcomes.pop(next(iter(self._outcomes)))
         self._outcomes[key] = outcome

@@ -468,6 +468,7 @@ class Deployments:
         """Take away what was started, then settle as failed; bounded, cancelled or not."""
         with anyio.move_on_after(TIDY_SECONDS, shield=True):
             await self._recovery.clear_away(book.deployment)
+            self._step("deploy.undo.cleared")
             with suppress(QuaymasterError):
                 found = await self._store.read(lambda tx: tx.deployments.get(book.deployment.id))
                 who = None if found is None else found.cancelled_by

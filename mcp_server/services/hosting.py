@@ -102,7 +102,7 @@ class Hosting:
 
     @cached_property
     def builds(self) -> Builds:
-        return Builds(self.calls, self.engine, self.sources, self.slots, self.works)
+        return Builds(self.calls, self.engine, self.sources, self.slots, self.works, self.step)
 
     @cached_property
     def board(self) -> SlotBoard:

@@ -224,8 +224,8 @@ class Recovery:
                     seen[berth.name] = found
                 elif found is None and slot.state in ("deployed", "grace"):
                     emptied += await self._write_off(berth, slot)
-                elif found is None and slot.state == "active":
-                    revived += await self._revival.revive(berth)
+                elif slot.state == "active":
+                    revived += await self._revival.mend(berth, found)
                 elif found is None and slot.state == "empty" and slot.port is not None:
                     await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
         return emptied, revived, await self._remove_orphans(seen.values())

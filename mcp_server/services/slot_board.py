@@ -281,6 +281,11 @@ def _warnings(
             continue
         if look.health not in ("healthy", "starting"):
             told.append(f"{name} ({slot.state}) is {look.health}: {look.reason}")
+        if look.restarts and deployment.release is not None:
+            told.append(
+                f"{name} ended by itself and was started again {look.restarts} times, with "
+                f"{deployment.release.memory} MB of memory as its limit; deployment_logs shows its last lines"
+            )
         if look.deployment not in (None, slot.deployment):
             told.append(f"{name} runs deployment {look.deployment}, not {slot.deployment}")
         release = deployment.release

@@ -17,7 +17,14 @@ from pydantic import SecretStr
 
 from mcp_server.domain.databases import PortAllocation, Site, port_key
 from mcp_server.domain.deployments import Deployment, Release
-from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, QuotaExceeded, Unavailable
+from mcp_server.domain.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    QuaymasterError,
+    QuotaExceeded,
+    Unavailable,
+)
 from mcp_server.domain.hosts import environment_host, preview_host
 from mcp_server.domain.redaction import HIDDEN, redacted_text
 from mcp_server.domain.routes import Preview, Target, route_name
@@ -72,7 +79,9 @@ def _ranges() -> Mapping[EnvironmentName, range]:
 
 @dataclass(frozen=True, slots=True)
 class SlotOptions:
-    """`drain_seconds`: the longest wait for open connections before a slot's container goes."""
+    """`drain_seconds`: the longest wait for open connections before a slot's container goes, and then again for
+    the application to end after SIGTERM.
+    """
 
     base_domain: str = "localhost"
     ports: Mapping[EnvironmentName, range] = field(default_factory=_ranges)
@@ -102,12 +111,15 @@ class Berth:
 
 
 class Seen(NamedTuple):
-    """`deployment` is the one whose container it is."""
+    """`deployment` is the one whose container it is; `restarts`: how often it ended by itself and was started
+    again.
+    """
 
     health: Health
     reason: str | None = None
     deployment: str | None = None
     image_id: str | None = None
+    restarts: int = 0
 
 
 class Slots:
@@ -227,6 +239,7 @@ class Slots:
             network=network,
             variables={name: value.get_secret_value() for name, value in variables.items()},
             limits=Limits(memory=release.memory * MB, cpus=release.cpus, pids=512),
+            stop_grace=max(1, round(self.options.drain_seconds)),
             extra_labels={DEPLOYMENT: deployment.id},
         )
 
@@ -318,14 +331,15 @@ class Slots:
             return Seen("missing", "a container of somebody else bears its name")
         label, image = seen.labels.get(DEPLOYMENT), seen.image_id
         if not seen.running:
-            return Seen("stopped", f"its container is {seen.state}{_code(seen)}", label, image)
+            reason = f"its container is {seen.state}{_code(seen)}"
+            return Seen("stopped", reason, label, image, seen.restarts)
         if release is None or port is None:
-            return Seen("starting", None, label, image)
+            return Seen("starting", None, label, image, seen.restarts)
         answer = await self._answer(seen, release, port)
         if answer is None:
-            return Seen("healthy", None, label, image)
+            return Seen("healthy", None, label, image, seen.restarts)
         health: Health = "starting" if seen.health == "starting" else "unhealthy"
-        return Seen(health, answer, label, image)
+        return Seen(health, answer, label, image, seen.restarts)
 
     async def logs(
         self, berth: Berth, variables: Variables, *, tail: int, since: object = None
@@ -354,10 +368,16 @@ class Slots:
         return left
 
     async def take_away(self, berth: Berth) -> None:
-        """No container in the berth, and no preview of it. A foreign container of that name stays."""
+        """No container in the berth, and no preview of it. A foreign container of that name stays.
+
+        The application is told with SIGTERM; one that does not end by itself is killed.
+        """
         with suppress(Invalid):
             await self.edge.detach(self.preview_host(berth))
         try:
+            with suppress(NotFound, Unavailable):
+                await self._engine.stop(self.ref(berth))
+            self._step("slots.stopped")
             await self._engine.remove(self.ref(berth))
         except Conflict as error:
             if error.details.get("owner") != "foreign":

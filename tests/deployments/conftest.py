@@ -84,9 +84,18 @@ class Harbour:
 async def harbour(
     tmp_path: Path, engine: DockerEngine, owner: Owner, image: Callable[[str], str]
 ) -> AsyncIterator[Harbour]:
-    mirror = await RegistryMirror.open(tmp_path / "home", home=owner.installation)
+    async with a_harbour(tmp_path, engine, owner.installation, image) as made:
+        yield made
+
+
+@asynccontextmanager
+async def a_harbour(
+    folder: Path, engine: DockerEngine, installation: str, image: Callable[[str], str]
+) -> AsyncIterator[Harbour]:
+    """What it leaves on the engine carries the label of the installation."""
+    mirror = await RegistryMirror.open(folder / "home", home=installation)
     mirror.close()
-    own = owner.change(home=owner.installation)
+    owner = Owner(installation=installation, home=installation, project="p1")
     with reserved() as port, own_ports() as ports:
         settings = {
             **{f"ports_{name}": f"{those[0]}-{those[-1]}" for name, those in ports.items()},
@@ -95,7 +104,7 @@ async def harbour(
             "warm_pool": "0",
             "drain_seconds": "5",
         }
-        yield Harbour(tmp_path, own, engine, port, settings, image, ports)
+        yield Harbour(folder, owner, engine, port, settings, image, ports)
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
         cases: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
             ("demo-v2", {"CRASH_AFTER": "0", "CRASH_CODE": "7"}, {}, "the application ended"),
             ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 6}, "status 503"),
+            ("demo-plain", {"REDIRECT": "1"}, {"health_timeout": 6}, "redirect"),
+            ("demo-plain", {"LEAK": "8"}, {"memory": 48, "health_path": "/never"}, "the application ended"),
             ("demo-plain", {}, {"health_timeout": 6, "health_path": "/nowhere"}, "status 404"),
             (
                 "demo-plain",
@@ -64,6 +66,45 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
         assert harbour.version() == "v1"
         plain = await desk.done("deploy_project", harbour.deploy("demo-plain", health_path=""))
         assert plain["status"] == "success", "a TCP connect is enough where no path is given"
+
+
+@pytest.mark.timeout(200)
+async def test_a_version_that_eats_its_memory_is_ended_by_its_limit_and_the_status_tells(
+    harbour: Harbour,
+) -> None:
+    ann = {"project": harbour.project}
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("deploy_project", harbour.deploy("demo-v2", memory=48))
+        await desk.done("promote", ann)
+        harbour.ask("/leak/8")
+        with anyio.fail_after(60):
+            while not any("started again" in one for one in (await at_rest(desk, harbour))["warnings"]):
+                await anyio.sleep(0.2)
+        warnings = (await at_rest(desk, harbour))["warnings"]
+        assert any("green ended by itself" in one and "48 MB of memory" in one for one in warnings), warnings
+        back = await desk.done("rollback", {**ann, "reason": "it eats memory"})
+        assert (back["version"], harbour.version()) == ("v1", "v1")
+
+
+@pytest.mark.timeout(200)
+async def test_a_version_is_told_to_end_and_killed_when_it_does_not(
+    harbour: Harbour,
+) -> None:
+    ann = {"project": harbour.project}
+    async with harbour.server(drain_seconds="2") as desk:
+        await active_v1(desk, harbour)
+        await variables(desk, harbour, IGNORE_TERM="1")
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        plan = await desk.done("cleanup_slot", ann)
+        container = f"/containers/quaymaster-{harbour.project}-staging-green/logs?stdout=1&stderr=1"
+        async with anyio.create_task_group() as group:
+            group.start_soon(desk.done, "cleanup_slot", {**ann, "plan_token": plan["plan_token"]})
+            with anyio.fail_after(30):
+                while "SIGTERM ignored" not in harbour.engine.ask("GET", container):
+                    await anyio.sleep(0.05)
+        status = await told_truly(desk, harbour)
+        assert (status["active"], status["green"]["state"], harbour.version()) == ("blue", "empty", "v1")
 
 
 @pytest.mark.timeout(200)
