@@ -12,6 +12,7 @@ from mcp_server.adapters.postgres.primary import PostgresPrimary
 from mcp_server.adapters.registry.store import RegistryStore
 from mcp_server.domain.audit import AuditRow
 from mcp_server.ports.store import Committed, Intent, Reading, Store, StoreStatus, Transaction
+from tests.store.backends import failover
 
 T = TypeVar("T")
 
@@ -32,13 +33,16 @@ class PrimaryAlone:
     async def record(self, rows: Sequence[AuditRow], used: Mapping[str, datetime]) -> None:
         await self._primary.record(rows, used)
 
+    async def leads(self, what: str) -> bool:
+        return await self._primary.leads(what)
+
     async def status(self) -> StoreStatus:
         return StoreStatus(mode="primary", healthy=True)
 
 
 @asynccontextmanager
 async def opened(name: str) -> AsyncIterator[Store]:
-    """`registry:DIRECTORY` or `postgres:URL`, brought up to date."""
+    """`registry:DIRECTORY`, `postgres:URL` or `home:DIRECTORY:URL`, brought up to date."""
     kind, _, where = name.partition(":")
     if kind == "registry":
         registry = await RegistryStore.open(Path(where), patience=30)
@@ -46,6 +50,10 @@ async def opened(name: str) -> AsyncIterator[Store]:
             yield registry
         finally:
             registry.close()
+    elif kind == "home":
+        directory, _, url = where.partition(":")
+        async with failover(url, Path(directory)) as store:
+            yield store
     else:
         primary = PostgresPrimary(ConnectionSettings(dsn=where))
         try:
