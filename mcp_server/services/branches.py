@@ -35,9 +35,9 @@ from mcp_server.services.backups.dumps import DUMP_SECONDS
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.changes import Changes
-from mcp_server.services.databases.jobs import Job
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.plans import draw_token, gate
+from mcp_server.services.works import Work
 
 log = logging.getLogger(__name__)
 TEND = Intent("tend_databases", "quaymaster")
@@ -144,9 +144,9 @@ class Branches:
         noted = await self._parts.calls.write(call, transaction, _Noted)
         branch = await self._standing(noted)
         if branch.stage == "creating" and branch.worker == self._parts.workers.me:
-            job = self._parts.jobs.start(f"branch {uid}", partial(self._making, branch=branch))
-            if await job.wait(wait_seconds) and job.error is not None:
-                raise job.error
+            work = self._parts.works.begin(f"branch {uid}", partial(self._making, branch=branch))
+            if await work.follow(wait_seconds, call.tell) and (error := work.failed()) is not None:
+                raise error
         return self._view(await self._standing(noted), reveal=reveal)
 
     async def list(self, call: Call, *, project: str) -> BranchList:
@@ -277,15 +277,16 @@ class Branches:
             expires_at=now + timedelta(hours=ttl_hours),
         )
 
-    async def _making(self, job: Job, *, branch: Branch) -> None:
+    async def _making(self, work: Work, *, branch: Branch) -> None:
         """Ends with the branch ready, or with nothing of it left."""
         try:
             self._parts.step("branch.noted")
             database = await self._source(branch)
             if branch.path is not None:
+                await work.tell("copying the file")
                 size, root = await self._copy_file(database, branch)
             else:
-                size, root = await self._copy_postgres(job, database, branch), None
+                size, root = await self._copy_postgres(work, database, branch), None
             self._parts.step("branch.copied")
 
             async def transaction(tx: Transaction) -> None:
@@ -295,6 +296,7 @@ class Branches:
                 await tx.branches.save(held.change(stage="ready", worker=None, bytes=size, root=root))
 
             await self._parts.store.run(transaction, TEND)
+            await work.tell("ready")
         except BaseException:
             with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
                 await self._remove(branch)
@@ -310,7 +312,7 @@ class Branches:
             raise _too_large(size, self._most_bytes)
         return size, source.root
 
-    async def _copy_postgres(self, job: Job, database: Database, branch: Branch) -> int:
+    async def _copy_postgres(self, work: Work, database: Database, branch: Branch) -> int:
         place, source, access = _parts_of(database, branch)
         servers = self._parts.servers
         size = int(
@@ -322,13 +324,13 @@ class Branches:
             place.ref, branch_roles(access, self._parts.passwords.verifiers(access, branch.uid))
         )
         self._parts.step("branch.roles")
-        if not await self._copy_files(job, database, place, source, access):
-            await job.tell("dumping and restoring")
+        if not await self._copy_files(work, database, place, source, access):
+            await work.tell("dumping and restoring")
             await self._copy_by_dump(place, source, access)
         return size
 
     async def _copy_files(
-        self, job: Job, database: Database, place: Place, source: Access, access: Access
+        self, work: Work, database: Database, place: Place, source: Access, access: Access
     ) -> bool:
         """The quick way, where nobody has to be sent away for it. On a shared server it would leave rights of the
         source's roles behind, which then could not be dropped."""
@@ -338,7 +340,7 @@ class Branches:
         asked = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{source.database}';\n"  # noqa: S608  # ours
         if int(await servers.run_sql(place.ref, asked)):
             return False
-        await job.tell("copying the files")
+        await work.tell("copying the files")
         try:
             await servers.run_sql(place.ref, branched(source, access, seconds=LOCK_SECONDS))
         except Invalid:

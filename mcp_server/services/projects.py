@@ -157,7 +157,9 @@ class Projects:
     ) -> ProjectView:
         """The project with its database. It stands without one, too: then a notice says why."""
         params = {"project": made.name, "engine": engine}
-        beside = Call(call.caller, "create_database", params, idempotency_key=call.idempotency_key)
+        beside = Call(
+            call.caller, "create_database", params, idempotency_key=call.idempotency_key, tell=call.tell
+        )
         try:
             database = await databases.create(beside, project=made.name, engine=engine)
         except QuaymasterError as error:

@@ -29,9 +29,9 @@ from mcp_server.services.backups.service import Backups
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.changes import Changes
 from mcp_server.services.databases.creation import sqlite_place
-from mcp_server.services.databases.jobs import Job
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.plans import draw_token, gate
+from mcp_server.services.works import Work
 
 log = logging.getLogger(__name__)
 TEND = Intent("tend_databases", "quaymaster")
@@ -90,8 +90,8 @@ class Promotions:
         result = await self._noted(call, project, environment, database, effects, {"back": False})
         if result is not None:
             return result.change(tables=len(mapped.tables), rows=_rows(mapped))
-        job = self._parts.jobs.start(f"promote {database.uid}", partial(self._promoting, database=database))
-        return await _ended(job, wait_seconds, f"'{database.key}' is on PostgreSQL.", effects, mapped)
+        work = self._parts.works.begin(f"promote {database.uid}", partial(self._promoting, database=database))
+        return await _ended(call, work, wait_seconds, f"'{database.key}' is on PostgreSQL.", effects, mapped)
 
     async def lead(self) -> None:
         """For the leader of the home; never ends."""
@@ -198,22 +198,23 @@ class Promotions:
 
     # -- promoting
 
-    async def _promoting(self, job: Job, *, database: Database) -> None:
+    async def _promoting(self, work: Work, *, database: Database) -> None:
         """Ends on PostgreSQL, or on SQLite with nothing of it left."""
         try:
             source = await self._backups.sqlite_file(database)
             async with self._promoter.held(source):
-                await job.tell("backing the file up")
+                await work.tell("backing the file up")
                 await self._backups.make(database, "promotion")
                 self._parts.step("promote.backed_up")
                 async with self._scratch.folder() as folder:
                     mapped, copy = await self._mapped(database, folder)
-                    await job.tell("making a PostgreSQL server")
-                    database = await self._made(database, job)
+                    await work.tell("making a PostgreSQL server")
+                    database = await self._made(database, work)
                     self._parts.step("promote.made")
-                    await job.tell("bringing the rows over")
+                    await work.tell("bringing the rows over")
                     await self._bring(database, copy, mapped)
                 self._parts.step("promote.compared")
+                await work.tell("switching")
                 database = await self._switch(database)
                 self._parts.step("promote.switched")
         except BaseException:
@@ -222,7 +223,7 @@ class Promotions:
             raise
         await self._parts.injection.into_file(database)
 
-    async def _made(self, database: Database, job: Job) -> Database:
+    async def _made(self, database: Database, work: Work) -> Database:
         """A server of its own, whatever the isolation of new databases is."""
         parts = self._parts
         port = await parts.allocation.candidate(seed=database.uid)
@@ -252,13 +253,14 @@ class Promotions:
 
         database = (await parts.store.run(transaction, TEND)).value
         self._parts.step("promote.reserved")
-        await parts.servers.prepare(place, job.tell)
+        await parts.servers.prepare(place, work.tell)
         superuser, verifiers = (
             parts.passwords.superuser_verifier(),
             parts.passwords.verifiers(access, database.uid),
         )
         await parts.servers.create(parts.servers.workload(place, "database", superuser, access, verifiers))
         await parts.servers.start(place)
+        await work.tell("waiting until it answers")
         await parts.servers.until_ready(place, parts.passwords.login(place, access, database.uid))
         return database
 
@@ -335,8 +337,12 @@ class Promotions:
         )
         if result is not None:
             return result
-        job = self._parts.jobs.start(f"promote {database.uid}", partial(self._going_back, database=database))
-        return await _ended(job, wait_seconds, f"'{database.key}' is on SQLite again.", effects, Mapping())
+        work = self._parts.works.begin(
+            f"promote {database.uid}", partial(self._going_back, database=database)
+        )
+        return await _ended(
+            call, work, wait_seconds, f"'{database.key}' is on SQLite again.", effects, Mapping()
+        )
 
     async def _unwritten(self, database: Database) -> tuple[Backup, SqliteFile]:
         """The backup from the promotion. Raises Conflict when either side holds anything else by now."""
@@ -365,13 +371,13 @@ class Promotions:
             )
         return kept[-1], source
 
-    async def _going_back(self, job: Job, *, database: Database) -> None:
+    async def _going_back(self, work: Work, *, database: Database) -> None:
         place = database.place
         access = database.access
         try:
             if place is None or access is None:
                 raise Conflict("the database has no server")
-            await job.tell("comparing")
+            await work.tell("comparing")
             # From here on the role's new sessions only read, and the old ones have ended.
             await self._parts.servers.run_sql(place.ref, only_reading(access))
             self._parts.step("promote.only_reading")
@@ -446,12 +452,12 @@ def _rows(mapped: Mapping) -> int:
 
 
 async def _ended(
-    job: Job, wait_seconds: float, done: str, effects: tuple[str, ...], mapped: Mapping
+    call: Call, work: Work, wait_seconds: float, done: str, effects: tuple[str, ...], mapped: Mapping
 ) -> Promoted:
     figures = {"tables": len(mapped.tables), "rows": _rows(mapped)}
-    if not await job.wait(wait_seconds):
-        text = f"It goes on: {job.line}. get_database tells the engine when it is done."
+    if not await work.follow(wait_seconds, call.tell):
+        text = f"It goes on: {work.line}. get_database tells the engine when it is done."
         return Promoted(status="done", state="promoting", message=text, effects=effects, **figures)
-    if job.error is not None:
-        raise job.error
+    if (error := work.failed()) is not None:
+        raise error
     return Promoted(status="done", state="done", message=done, effects=effects, **figures)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 
 import anyio
 from anyio.abc import TaskGroup
 
-from mcp_server.domain.errors import Unavailable
+from mcp_server.domain.errors import QuaymasterError, Unavailable
 
 log = logging.getLogger(__name__)
 Tell = Callable[[str], Awaitable[None]]
 """Told one short line of progress at a time."""
+
+KEPT = 50
+"""As many words of progress wait for a slow listener."""
 
 
 async def nobody(line: str) -> None:
@@ -21,16 +26,22 @@ async def nobody(line: str) -> None:
 
 
 class Work:
-    """One piece of work. `line` is its newest word of progress."""
+    """One piece of work. `line` is its newest word of progress, `error` why it failed, once it has."""
 
     def __init__(self) -> None:
         self.line = ""
+        self.error: QuaymasterError | None = None
+        self._said: deque[str] = deque(maxlen=KEPT)
+        self._count = 0
         self._scope = anyio.CancelScope()
         self._moved = anyio.Event()
         self._over = False
 
     async def tell(self, line: str) -> None:
-        self.line = line
+        if line != self.line:
+            self.line = line
+            self._said.append(line)
+            self._count += 1
         self._stir()
 
     def cancel(self) -> None:
@@ -38,15 +49,19 @@ class Work:
         self._scope.cancel()
 
     async def follow(self, seconds: float, tell: Tell = nobody) -> bool:
-        """Pass its words on until it ends, at most this long; whether it ended."""
+        """Pass its words on until it ends, at most this long; whether it ended. Who comes late hears the newest
+        word first; who is slow, the newest ones."""
         with anyio.move_on_after(seconds):
-            said = ""
-            while not self._over:
+            heard = max(0, self._count - 1)
+            while True:
                 moved = self._moved
-                if self.line != said:
-                    said = self.line
-                    await tell(said)
-                elif moved is self._moved:
+                behind = min(self._count - heard, len(self._said))
+                heard = self._count
+                for line in list(self._said)[len(self._said) - behind :]:
+                    await tell(line)
+                if self._over and heard == self._count:
+                    break
+                if moved is self._moved:
                     await moved.wait()
         return self._over
 
@@ -54,9 +69,23 @@ class Work:
         try:
             with self._scope:
                 await body(self)
+        except QuaymasterError as error:
+            self.error = error
+        except Exception:
+            self.error = Unavailable(
+                "the server failed at this work", next="The operator finds why in the log."
+            )
+            raise
+        except BaseException:
+            self.error = Unavailable("the server stopped before this was done")
+            raise
         finally:
             self._over = True
             self._stir()
+
+    def failed(self) -> QuaymasterError | None:
+        """`error` for one of its callers: each raises one of its own, with a traceback of its own."""
+        return None if self.error is None else copy(self.error)
 
     def _stir(self) -> None:
         moved, self._moved = self._moved, anyio.Event()
@@ -98,6 +127,8 @@ class Works:
         """What the body did not foresee ends with it: one failure must not end the server's other work."""
         try:
             await work.run(body)
+            if work.error is not None:
+                log.info("work ended: %s", work.error.message, extra={"work": key})
         except Exception:
             log.exception("work failed", extra={"work": key})
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -33,10 +32,10 @@ from mcp_server.services.access import project_of
 from mcp_server.services.backups.dumps import DUMP_SECONDS, Dumps
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.changes import Changes
-from mcp_server.services.databases.jobs import Job
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.pages import page_size
 from mcp_server.services.plans import draw_token, gate
+from mcp_server.services.works import Tell, Work, nobody
 
 log = logging.getLogger(__name__)
 TEND = Intent("tend_backups", "quaymaster")
@@ -130,9 +129,8 @@ class Backups:
         noted = await self._parts.calls.write(call, transaction, _Noted)
         backup = await self._standing(noted.id)
         if backup.stage == "writing" and backup.worker == self._parts.workers.me:
-            await self._parts.jobs.start(f"backup {backup.id}", partial(self._work, id=backup.id)).wait(
-                wait_seconds
-            )
+            work = self._parts.works.begin(f"backup {backup.id}", partial(self._work, id=backup.id))
+            await work.follow(wait_seconds, call.tell)
         return _view(await self._standing(noted.id))
 
     async def list(
@@ -203,14 +201,14 @@ class Backups:
             return database
 
         database = await self._parts.calls.read(found)
-        work = partial(self._restoring, backup=chosen, database=database)
-        job = self._parts.jobs.start(f"restore {database.uid}", work)
-        if not await job.wait(wait_seconds):
+        body = partial(self._restoring, backup=chosen, database=database)
+        work = self._parts.works.begin(f"restore {database.uid}", body)
+        if not await work.follow(wait_seconds, call.tell):
             return result.change(
-                message=f"The restore goes on: {job.line}. get_database tells when it is done."
+                message=f"The restore goes on: {work.line}. get_database tells when it is done."
             )
-        if job.error is not None:
-            raise job.error
+        if (error := work.failed()) is not None:
+            raise error
         return result
 
     # -- for other use cases
@@ -223,7 +221,7 @@ class Backups:
             await tx.backups.add(self._begun(drawn, database, reason, await tx.now()))
 
         await self._parts.store.run(transaction, TEND)
-        await self._make(await self._standing(drawn), database, _silent)
+        await self._make(await self._standing(drawn), database, nobody)
         return drawn
 
     async def final(self, database: Database) -> str:
@@ -311,14 +309,14 @@ class Backups:
             created_at=now,
         )
 
-    async def _work(self, job: Job, *, id: str) -> None:
+    async def _work(self, work: Work, *, id: str) -> None:
         backup = await self._standing(id)
         databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
         database = next((one for one in databases if one.uid == backup.database_uid), None)
         if database is not None:
-            await self._make(backup, database, job.tell)
+            await self._make(backup, database, work.tell)
 
-    async def _make(self, backup: Backup, database: Database, tell: Callable[[str], Awaitable[None]]) -> None:
+    async def _make(self, backup: Backup, database: Database, tell: Tell) -> None:
         """Ends with the backup kept, or failed without a file."""
         try:
             self._parts.step("backups.noted")
@@ -330,6 +328,7 @@ class Backups:
             self._parts.step("backups.proved")
             await self._settle(backup)
             self._parts.step("backups.settled")
+            await tell("verified")
         except BaseException as error:
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
                 why = (
@@ -401,18 +400,19 @@ class Backups:
 
     # -- restoring
 
-    async def _restoring(self, job: Job, *, backup: Backup, database: Database) -> None:
+    async def _restoring(self, work: Work, *, backup: Backup, database: Database) -> None:
         """Ends with the database swapped, or as it was; never in between."""
         try:
-            await job.tell("backing up what is there now")
+            await work.tell("backing up what is there now")
             await self.make(database, "restore")
             self._parts.step("restore.backed_up")
-            await job.tell("restoring beside it")
+            await work.tell("restoring beside it")
             if database.path is not None:
                 await self._swap_file(backup, database)
             else:
                 await self._swap_postgres(backup, database)
             self._parts.step("restore.swapped")
+            await work.tell("swapped in")
         finally:
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
                 await self._parts.store.run(partial(self._released, backup=backup, database=database), TEND)
@@ -563,10 +563,6 @@ def _parts_of(database: Database) -> tuple[Place, Access]:
     if database.place is None or database.access is None:
         raise Unavailable("the database has no server")
     return database.place, database.access
-
-
-async def _silent(line: str) -> None:
-    return None
 
 
 def _item(backup: Backup) -> BackupItem:

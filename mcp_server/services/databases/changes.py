@@ -21,11 +21,11 @@ from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.creation import Creation
-from mcp_server.services.databases.jobs import Job
 from mcp_server.services.databases.leftovers import TEND
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.shared import SharedServer
 from mcp_server.services.plans import draw_token, gate
+from mcp_server.services.works import Tell, Work, nobody
 
 FinalBackup = Callable[[Database], Awaitable[str]]
 """Makes and proves a backup, and returns its id. Raises: then nothing is deleted."""
@@ -50,7 +50,7 @@ class Changes:
     ) -> None:
         self._store = parts.store
         self._calls = parts.calls
-        self._jobs = parts.jobs
+        self._works = parts.works
         self._engine = parts.engine
         self._servers = parts.servers
         self._files = parts.files
@@ -308,18 +308,18 @@ class Changes:
         result = await self._calls.write(call, transaction, PlanResult)
         if result.status == "planned":
             return result
-        job = self._jobs.start(before.uid, partial(self._deleting, key=before.key, uid=before.uid))
-        if not await job.wait(wait_seconds):
-            return result.change(message=f"The database '{before.key}' is being deleted: {job.line}.")
-        if job.error is not None:
-            raise job.error
+        work = self._works.begin(before.uid, partial(self._deleting, key=before.key, uid=before.uid))
+        if not await work.follow(wait_seconds, call.tell):
+            return result.change(message=f"The database '{before.key}' is being deleted: {work.line}.")
+        if (error := work.failed()) is not None:
+            raise error
         return result
 
-    async def _deleting(self, job: Job, *, key: str, uid: str) -> None:
+    async def _deleting(self, work: Work, *, key: str, uid: str) -> None:
         database = await self._store.read(lambda tx: tx.databases.get(key))
         if database is not None and database.uid == uid and database.stage == "deleting":
             async with self._let_go_on_failure(database):
-                await self.finish_deletion(database, job.tell)
+                await self.finish_deletion(database, work.tell)
 
     @asynccontextmanager
     async def _let_go_on_failure(self, database: Database) -> AsyncIterator[None]:
@@ -336,18 +336,16 @@ class Changes:
         if held is not None and held.uid == database.uid and held.worker == self._workers.me:
             await tx.databases.save(held.change(worker=None))
 
-    async def finish_deletion(
-        self, database: Database, tell: Callable[[str], Awaitable[None]] | None = None
-    ) -> None:
+    async def finish_deletion(self, database: Database, tell: Tell = nobody) -> None:
         """From the note on; may be done again. Without its final backup nothing is deleted: it is ready again."""
         self._step("databases.delete.noted")
         if database.final_backup and self._final_backup is not None:
-            if tell is not None:
-                await tell("making the final backup")
+            await tell("making the final backup")
             await self._back_up(database, self._final_backup)
             self._step("databases.delete.backed_up")
         root = await self._injection.root_of(database)
         with anyio.move_on_after(self._options.work_seconds, shield=True):
+            await tell("taking it away")
             if self._drop_branches is not None:
                 await self._drop_branches(database)
             await self._take_away(database)

@@ -45,11 +45,11 @@ from mcp_server.domain.workloads import Network, Ref, project_network_name
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of, team_of
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.jobs import Job
 from mcp_server.services.databases.leftovers import TEND
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.pool import Pool
 from mcp_server.services.databases.shared import SharedServer, names_on_shared
+from mcp_server.services.works import Work
 
 TRIES = 20
 PORT_TRIES = 5
@@ -88,7 +88,7 @@ class Creation:
     def __init__(self, parts: Parts, shared: SharedServer, pool: Pool) -> None:
         self._store = parts.store
         self._calls = parts.calls
-        self._jobs = parts.jobs
+        self._works = parts.works
         self._engine = parts.engine
         self._servers = parts.servers
         self._files = parts.files
@@ -125,10 +125,10 @@ class Creation:
         reserved = await self._reserve(call, project, engine, environment, extensions, before)
         record = await self._standing(reserved)
         if record.stage == "creating" and record.worker == self._workers.me:
-            work = partial(self._work, key=reserved.key, uid=reserved.uid, before=before.get(reserved.uid))
-            job = self._jobs.start(reserved.uid, work)
-            if await job.wait(wait_seconds) and job.error is not None:
-                raise _copied(job.error)
+            body = partial(self._work, key=reserved.key, uid=reserved.uid, before=before.get(reserved.uid))
+            work = self._works.begin(reserved.uid, body)
+            if await work.follow(wait_seconds, call.tell) and (error := work.failed()) is not None:
+                raise error
         elif record.stage == "creating":
             await self._wait_for_another(reserved, wait_seconds)
         return await self._standing(reserved)
@@ -330,14 +330,14 @@ class Creation:
 
     # -- the work
 
-    async def _work(self, job: Job, *, key: str, uid: str, before: Login | None) -> None:
+    async def _work(self, work: Work, *, key: str, uid: str, before: Login | None) -> None:
         """Ends with the database ready, or with nothing of it left."""
         record = await self._ours(key, uid)
         if record is None:
             return
         self._step("databases.create.reserved")
         try:
-            await self._make(record, job, before)
+            await self._make(record, work, before)
             self._step("databases.create.made")
             settled = (await self._store.run(partial(self._settle, key=key, uid=uid), TEND)).value
             self._step("databases.create.settled")
@@ -349,47 +349,52 @@ class Creation:
                 await self.give_up(record, "the server stopped, or failed at it")
             raise
         await self._injection.into_file(settled)
+        await work.tell("ready")
         if settled.engine == "postgres":
             self._pool.want()
 
-    async def _make(self, record: Database, job: Job, before: Login | None) -> None:
+    async def _make(self, record: Database, work: Work, before: Login | None) -> None:
         if record.engine == "sqlite":
+            await work.tell("making the file")
             await self._make_file(record)
             return
         try:
-            await self._make_postgres(record, job, before)
+            await self._make_postgres(record, work, before)
         except QuaymasterError as error:
             if record.requested != "auto" or record.extensions:
                 raise
+            await work.tell("falling back to SQLite")
             await self._make_file(await self._fall_back(record, error))
 
-    async def _make_postgres(self, record: Database, job: Job, before: Login | None) -> None:
+    async def _make_postgres(self, record: Database, work: Work, before: Login | None) -> None:
         if record.isolation == "shared":
-            await self._make_on_shared(record, job)
+            await self._make_on_shared(record, work)
             return
         if record.claimed is not None:
             try:
+                await work.tell("taking a standby")
                 await self._make_of_standby(record, before)
                 return
             except Invalid:
                 raise
             except QuaymasterError:
                 record = await self._leave_standby(record)
-        await self._make_container(record, job)
+        await self._make_container(record, work)
 
-    async def _make_container(self, record: Database, job: Job) -> None:
+    async def _make_container(self, record: Database, work: Work) -> None:
         """Cold: from an image, or on the volume that outlived an earlier container."""
         place, access = _parts(record)
-        made = await self._servers.prepare(place, job.tell)
+        made = await self._servers.prepare(place, work.tell)
         self._step("databases.create.prepared")
         if not made and not record.adopted:
             record = await self._changed(record, adopted=True)
-        await job.tell("starting PostgreSQL")
+        await work.tell("starting PostgreSQL")
         record = await self._start(record, access)
         place, access = _parts(record)
         self._step("databases.create.started")
         if record.adopted:
             await self.take_over(record)
+        await work.tell("waiting until it answers")
         await self._servers.until_ready(place, self._passwords.login_of(record))
         self._step("databases.create.ready")
         await self._servers.add_extensions(place, access.database, record.extensions)
@@ -455,13 +460,14 @@ class Creation:
         await self._servers.until_ready(place, login)
         await self._servers.add_extensions(place, access.database, record.extensions)
 
-    async def _make_on_shared(self, record: Database, job: Job) -> None:
+    async def _make_on_shared(self, record: Database, work: Work) -> None:
         access = record.access
         if access is None:
             raise Conflict("the database has no roles")
-        server = await self._shared.ready(self._options.image_for(record.extensions), job.tell)
+        server = await self._shared.ready(self._options.image_for(record.extensions), work.tell)
         record = await self._changed(record, place=server.place)
         self._step("databases.create.prepared")
+        await work.tell("making a database on the shared server")
         await self._shared.add(record, server.place, access)
         self._step("databases.create.created")
         await self._servers.until_ready(server.place, self._passwords.login_of(record))
@@ -654,11 +660,6 @@ def _parts(record: Database) -> tuple[Place, Access]:
 
 def _said(error: QuaymasterError) -> str:
     return redacted_text(error.message)
-
-
-def _copied(error: QuaymasterError) -> QuaymasterError:
-    """A job's error is raised for each of its callers, each with a traceback of its own."""
-    return type(error)(error.message, next=error.next, **error.details)
 
 
 def _failure(row_id: str, record: Database, why: str, now: Moment) -> AuditRow:

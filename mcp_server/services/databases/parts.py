@@ -13,12 +13,12 @@ from mcp_server.ports.store import Store
 from mcp_server.services.calls import Calls
 from mcp_server.services.databases.allocation import Allocation
 from mcp_server.services.databases.injection import Injection
-from mcp_server.services.databases.jobs import Jobs
 from mcp_server.services.databases.leftovers import Leftovers
 from mcp_server.services.databases.options import Options, Step, no_step
 from mcp_server.services.databases.passwords import Passwords
 from mcp_server.services.databases.servers import Servers
 from mcp_server.services.databases.views import Looks
+from mcp_server.services.works import Works
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Parts:
     step: Step = no_step
 
     @cached_property
-    def jobs(self) -> Jobs:
-        return Jobs()
+    def works(self) -> Works:
+        return Works()
 
     @cached_property
     def passwords(self) -> Passwords:

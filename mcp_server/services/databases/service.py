@@ -68,7 +68,7 @@ class Databases:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Work that outlives calls may run inside; on leaving it is broken off, and cleaned up."""
-        async with self.parts.jobs.open():
+        async with self.parts.works.open():
             yield
 
     async def lead(self) -> None:
