@@ -110,7 +110,7 @@ class Estate:
     async def empty(self, made: Made) -> AsyncIterator[str]:
         """The address of an empty database beside it, with its extensions, dropped at the end."""
         place, access = _served(made)
-        name = scratch_name(secrets.token_hex(8))
+        name = scratch_name(f"s{secrets.token_hex(8)}")
         listed = await self._parts.servers.run_sql(place.ref, EXTENSIONS, database=access.database)
         try:
             await self._parts.servers.run_sql(place.ref, scratch(access, name, listed.split()))
@@ -171,7 +171,7 @@ class Estate:
     @asynccontextmanager
     async def _restored(self, backup: Backup, made: Made) -> AsyncIterator[str]:
         place, access = _served(made)
-        name = scratch_name(secrets.token_hex(8))
+        name = scratch_name(f"s{secrets.token_hex(8)}")
         try:
             await self._dumps.restore(
                 place,
