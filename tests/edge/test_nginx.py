@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from mcp_server.adapters.edge.nginx import config
 from mcp_server.adapters.edge.nginx.config import Location, NginxSettings, Site
-from mcp_server.adapters.edge.nginx.edge import NginxEdge
+from mcp_server.adapters.edge.nginx.edge import AGREED_FOR, NginxEdge
 from mcp_server.adapters.edge.nginx.host import HostNginx
 from mcp_server.adapters.edge.probes import Door
 from mcp_server.adapters.edge.switch import SwitchDirectory
@@ -125,6 +126,24 @@ async def test_the_websockets_of_a_neighbour_live_through_a_switch(stage: Stage)
     assert [lost for lost in run.lost if "websocket" in lost] == []
 
 
+async def test_a_switch_closes_the_idle_connections_of_every_project_and_takes_half_a_second(
+    stage: Stage,
+) -> None:
+    """What the documentation says is lost, lest it be said longer than it is true."""
+    await served(stage)
+    await stage.edge.attach(NEIGHBOUR, OTHER)
+    await stage.edge.point(OTHER, "blue", stage.target("blue"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.door.http_port)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {NEIGHBOUR}\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        assert b"200 OK" in await reader.readuntil(b"blue")
+        begun = time.monotonic()
+        await stage.edge.point(ROUTE, "green", stage.target("green"))
+        assert time.monotonic() - begun >= AGREED_FOR
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_a_preview_and_a_probe_name_their_slot_and_an_application_cannot(stage: Stage) -> None:
     await served(stage)
     preview = Preview(host="app-production-green.quay.test", slot="green", target=stage.target("green"))
@@ -174,7 +193,7 @@ async def test_a_kill_between_the_steps_is_settled_by_the_next_ensure(stage: Sta
     program = (
         "import anyio\nfrom pathlib import Path\n"
         "from mcp_server.adapters.edge.nginx.config import NginxSettings\n"
-        "from mcp_server.adapters.edge.nginx.edge import NginxEdge\n"
+        "from mcp_server.adapters.edge.nginx.edge import AGREED_FOR, NginxEdge\n"
         "from mcp_server.adapters.edge.nginx.host import HostNginx\n"
         "from mcp_server.adapters.edge.probes import Door\n"
         "from mcp_server.adapters.edge.switch import SwitchDirectory\n"
