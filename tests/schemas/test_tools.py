@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.schemas.alembic_project import AlembicProject
 from tests.schemas.conftest import bench_at
 from tests.tools.desk import opened
 
@@ -78,3 +79,36 @@ async def test_over_http_a_sqlite_file_outside_the_project_is_not_opened(tmp_pat
         refused = await desk.call("execute_sql", APP | {"sql": "SELECT 1"}, caller=caller)
         assert refused.structured_content["code"] == "FORBIDDEN"
         assert not (tmp_path / "elsewhere.db").exists()
+
+
+async def test_an_alembic_project_is_migrated_and_rolled_back_by_tools_but_not_over_http(tmp_path):
+    bench = bench_at(tmp_path / "shop", "sqlite", "unused")
+    (bench.root / ".env").write_text(f"RDS_APP_URL=sqlite:///{bench.root}/app.db\n")
+    AlembicProject(bench.folder).three_revisions()
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(bench.root)})
+        for tool, more, effect in (
+            ("apply_migration", {}, "apply a1_make_users"),
+            ("rollback_migration", {"target": "a1"}, "downgrade c3_make_posts (c3_make_posts.py)"),
+        ):
+            planned = await desk.done(tool, APP | more)
+            assert planned["effects"][0] == effect
+            token = {"plan_token": planned["plan_token"]}
+            assert (await desk.done(tool, APP | more | token))["status"] == "done"
+        [status] = (await desk.done("schema_status", {"project": "shop"}))["databases"]
+        assert status["applied"] == ["a1_make_users"]
+
+        from tests.tools.desk import OWNER
+
+        caller = OWNER.change(transport="http")
+        for tool, more in (
+            ("schema_status", {}),
+            ("plan_migration", {"rehearse": True}),
+            ("apply_migration", {}),
+            ("rollback_migration", {"target": "base"}),
+            ("validate_schema", {}),
+        ):
+            arguments = (APP if tool != "schema_status" else {"project": "shop"}) | more
+            bench.schema("")
+            refused = await desk.call(tool, arguments, caller=caller)
+            assert refused.structured_content["code"] == "FORBIDDEN", tool

@@ -71,6 +71,7 @@ class ProjectSchemas:
         folders = databases.chosen([database] if database else [], everything=database is None)
         for each in folders:
             self._require_inside(call, databases, each)
+            _require_no_program(call, each)
         return SchemaStatus(databases=tuple([await databases.status(each) for each in folders]))
 
     async def plan(
@@ -80,6 +81,7 @@ class ProjectSchemas:
         found = await databases.difference(folder)
         rehearsed: tuple[Rehearsed, ...] = ()
         if rehearse:
+            _require_no_program(call, folder)
             rehearsed, _ = await databases.rehearse(folder)
         return MigrationPlan(
             up=found.up,
@@ -91,6 +93,7 @@ class ProjectSchemas:
 
     async def apply(self, call: Call, project: str, database: str, environment: EnvironmentOf) -> PlanResult:
         databases, folder, held = await self._one(call, project, database, environment)
+        _require_no_program(call, folder)
         found = await databases.status(folder)
         effects = (*(f"apply {label}" for label in found.pending), *found.lint)
         digest = digest_of("apply", folder.name, environment, found.place, found.model_dump(mode="json"))
@@ -112,6 +115,8 @@ class ProjectSchemas:
     ) -> PlanResult:
         """rollback, push or pull: planned first, then done with a proved backup."""
         databases, folder, held = await self._one(call, project, database, environment)
+        if action == "rollback":
+            _require_no_program(call, folder)
         plan = await databases.plan(folder, action, target)
         effects = (*plan.effects, *(f"lost: {loss}" for loss in plan.losses))
         planned = await self._gated(call, held, folder, environment, plan.digest, effects)
@@ -136,6 +141,7 @@ class ProjectSchemas:
         self, call: Call, project: str, database: str, environment: EnvironmentOf
     ) -> SchemaProblems:
         databases, folder, _ = await self._one(call, project, database, environment)
+        _require_no_program(call, folder)
         problems = await databases.validate(folder)
         return SchemaProblems(valid=not problems, problems=problems, warnings=databases.lint_all(folder))
 
@@ -224,6 +230,15 @@ class ProjectSchemas:
         result = await self._calls.write(alone, transaction, PlanResult)
         call.recorded = result.status == "planned"
         return result if result.status == "planned" else None
+
+
+def _require_no_program(call: Call, folder: Folder) -> None:
+    """env.py runs as the user of this server: for who works on its host, not for who comes from elsewhere."""
+    if call.caller.transport == "http" and folder.alembic is not None:
+        raise Forbidden(
+            f"'{folder.name}' is an Alembic project, whose programs are not run over HTTP",
+            next="Let somebody on the server's host run 'quaymaster db migrate', or work over stdio.",
+        )
 
 
 def _done(message: str, effects: tuple[str, ...]) -> PlanResult:
