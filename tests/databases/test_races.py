@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -93,3 +94,61 @@ async def test_concurrent_creations_over_two_servers_have_ports_and_passwords_of
     assert len(await servers[0].ports()) == count
     for url in urls:
         assert await run_on(url, "SELECT 1")
+
+
+async def test_many_creations_on_the_shared_server_and_a_few_beside_it_share_nothing(
+    make_yard: MakeYard,
+    two_stores: tuple[Store, Store],
+    engine: DockerEngine,
+    owner: Owner,
+    rounds: Callable[[int, int], int],
+    rng: random.Random,
+) -> None:
+    count, alone = rounds(12, 50), rounds(1, 3)
+    ports = free_range(alone + 6)
+    given = {"ports": ports, "quota": 100}
+    shared = [await make_yard(over=store, isolation="shared", **given) for store in two_stores]
+    single = [await make_yard(over=store, **given) for store in two_stores]
+    names = [f"p{number}" for number in range(count)]
+    for name in names:
+        await shared[0].add_project(name)
+    own = set(rng.sample(names, alone))
+    asked = [
+        (server, name)
+        for name in names
+        for server in (single if name in own else shared)
+        if rng.random() < 0.7
+    ]
+    asked += [(single[0] if name in own else shared[0], name) for name in names]
+    rng.shuffle(asked)
+    async with asyncio.timeout(110 if count == 12 else 600):
+        views = await asyncio.gather(
+            *(server.create(name, engine="postgres", wait_seconds=600) for server, name in asked)
+        )
+    by_project = {view.project: view.address for view in views}
+    assert len(set(by_project.values())) == len(by_project) == count
+    assert all(view.address == by_project[view.project] for view in views)
+    assert len(engine.containers(owner.installation)) == 1 + alone
+    assert len(await shared[0].ports()) == 1 + alone
+    urls = [await shared[1].url(name) for name in names]
+    assert len({url.split(":")[2].split("@")[0] for url in urls}) == count
+    for name, url in zip(names, urls, strict=True):
+        await run_on(url, f"CREATE TABLE mine AS SELECT '{name}' AS n")  # a name of ours
+    for name, url in zip(names, urls, strict=True):
+        assert [row["n"] for row in await run_on(url, "SELECT n FROM mine")] == [name]
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+async def test_fifty_calls_for_one_project_make_one_database(
+    make_yard: MakeYard, two_stores: tuple[Store, Store], engine: DockerEngine, owner: Owner, kind: str
+) -> None:
+    servers: list[Yard] = [await make_yard(over=store) for store in two_stores]
+    async with asyncio.timeout(110):
+        views = await asyncio.gather(
+            *(servers[number % 2].create(engine=kind, wait_seconds=100) for number in range(50))
+        )
+    assert len({view.address for view in views}) == 1
+    assert {view.state for view in views} == {"running"}
+    assert len(await servers[0].records()) == 1
+    assert len(engine.containers(owner.installation)) == (kind == "postgres")
+    assert len(await servers[0].ports()) == (kind == "postgres")

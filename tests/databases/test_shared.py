@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from mcp_server.domain.errors import Invalid
-from mcp_server.domain.workloads import Owner
+from mcp_server.domain.workloads import DATABASE_LIMITS, Owner
 from tests.databases.conftest import MakeYard
 from tests.databases.yards import Yard, run_on
 from tests.services.engine import DockerEngine
@@ -62,3 +62,12 @@ async def test_one_is_stopped_rotated_and_deleted_and_the_others_go_on(make_yard
     rows = await run_on(web, "SELECT count(*) AS n FROM pg_database WHERE datname LIKE 'db\\_%'")
     assert rows[0]["n"] == 1
     assert [record.project for record in await yard.records()] == [yard.named("web")]
+
+
+async def test_a_crowd_of_creations_stays_within_the_tasks_of_the_shared_server(make_yard: MakeYard) -> None:
+    yard: Yard = await make_yard(isolation="shared", limits=DATABASE_LIMITS.change(pids=50))
+    names = [f"p{number}" for number in range(24)]
+    for name in names:
+        await yard.add_project(name)
+    made = await asyncio.gather(*(yard.create(name, engine="postgres") for name in names))
+    assert {view.state for view in made} == {"running"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 import anyio
 
@@ -28,6 +29,8 @@ from mcp_server.services.databases.options import Options
 BETWEEN_TRIES = 0.03
 BETWEEN_LOOKS = 1.0
 ONE_TRY = 2.0
+AT_ONCE = 4
+"""Scripts inside one server: the beginning of each takes a dozen of the tasks that its container may have."""
 NO_CONNECTION = 2
 """psql's exit code when the server takes no connection (yet)."""
 
@@ -37,6 +40,7 @@ class Servers:
         self._engine = orchestrator
         self._logins = logins
         self._options = options
+        self._turns: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()
 
     # -- making
 
@@ -121,7 +125,8 @@ class Servers:
         The script comes by standard input; it stands in no argument.
         """
         command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]
-        done = await self._engine.exec(server, command, stdin=sql.encode(), timeout=60)
+        async with self._turns.setdefault(server.name, anyio.Semaphore(AT_ONCE)):
+            done = await self._engine.exec(server, command, stdin=sql.encode(), timeout=60)
         if done.exit_code == NO_CONNECTION or done.exit_code in (126, 127):
             raise Unavailable("the database's server takes no connection")
         if done.exit_code != 0:
