@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import select
@@ -19,6 +20,9 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp.types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
     JSONRPCError,
     JSONRPCNotification,
     JSONRPCRequest,
@@ -63,7 +67,7 @@ class _Connection:
         async with anyio.create_task_group() as signals:
             signals.start_soon(self._watch_signals, signals.cancel_scope)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._read, to_server)
+                tasks.start_soon(self._read, to_server, to_client.clone())
                 tasks.start_soon(self._write, from_server)
                 await inner.run(from_client, to_client, inner.create_initialization_options())
                 tasks.cancel_scope.deadline = anyio.current_time() + FLUSH_SECONDS
@@ -76,21 +80,28 @@ class _Connection:
                     scope.cancel()
                 self._reading.cancel()
 
-    async def _read(self, to_server: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-        async with to_server:
+    async def _read(
+        self,
+        to_server: MemoryObjectSendStream[SessionMessage | Exception],
+        to_client: MemoryObjectSendStream[SessionMessage],
+    ) -> None:
+        async with to_server, to_client:
             with self._reading:
                 async for line in _lines(self._incoming):
-                    await to_server.send(self._received(line))
+                    try:
+                        message = self._received(line)
+                    except ValueError:
+                        await to_client.send(_no_message(line))
+                    else:
+                        await to_server.send(message)
             self._server.end_listening()
             with anyio.move_on_after(self._drain):
                 while self._open:
                     await self._answered.wait()
 
-    def _received(self, line: bytes) -> SessionMessage | Exception:
-        try:
-            message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValueError as error:
-            return error
+    def _received(self, line: bytes) -> SessionMessage:
+        """Raises ValueError for what is no message."""
+        message = jsonrpc_message_adapter.validate_json(line, by_name=False)
         if isinstance(message, JSONRPCRequest):
             self._open.add(message.id)
         elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
@@ -114,6 +125,21 @@ class _Connection:
             self._open.discard(request)
         self._answered.set()
         self._answered = anyio.Event()
+
+
+def _no_message(line: bytes) -> SessionMessage:
+    """The error for a line that nobody can answer otherwise: a client that waits learns that it waits in vain."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        code, reason, asked = PARSE_ERROR, "a line that is not JSON", None
+    else:
+        code, reason = INVALID_REQUEST, "a line that is no JSON-RPC message"
+        asked = said.get("id") if isinstance(said, dict) and "method" in said else None
+    log.warning("the client sent %s", reason)
+    number = asked if isinstance(asked, str) or type(asked) is int else None
+    error = ErrorData(code=code, message=f"This is {reason}.")
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=error))
 
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes]:

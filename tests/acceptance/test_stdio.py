@@ -39,6 +39,28 @@ def test_the_end_of_input_ends_the_process_cleanly(tmp_path):
         assert server.wait_ended(10) == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "number"),
+    [
+        (b"{bad", -32700, None),
+        (b"\xff\xfe", -32700, None),
+        (b"[" * 100_000, -32700, None),
+        (b"[]", -32600, None),
+        (b'{"jsonrpc":"2.0","id":1}', -32600, None),
+        (b'{"jsonrpc":"1.0","id":7,"method":"ping"}', -32600, 7),
+    ],
+)
+def test_a_line_that_is_no_message_is_answered_and_harms_nothing(tmp_path, line, code, number):
+    with ServerProcess.stdio(home=tmp_path) as server:
+        server.stdin.write(line + b"\n")
+        server.stdin.flush()
+        answer = receive(server)
+        assert (answer["error"]["code"], answer["id"]) == (code, number)
+        assert answered(server)["id"] == 1
+        server.stdin.close()
+        assert server.wait_ended(10) == 0
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_process_cleanly_while_stdin_stays_open(tmp_path, number):
     with ServerProcess.stdio(home=tmp_path) as server:
@@ -91,7 +113,8 @@ def test_nothing_but_the_protocol_reaches_stdout(tmp_path):
     with ServerProcess.stdio(home=tmp_path, settings={"QUAYMASTER_LOG_LEVEL": "debug"}) as server:
         server.stdin.write(b"this is no message\n\n{}\n[1]\n\xff\xfe\n")
         send(server, request(1, "tools/list"), call(2, "no_such_tool"), call(3, "infrastructure_status"))
-        assert {receive(server)["id"] for _ in range(3)} == {1, 2, 3}
+        numbers = [receive(server)["id"] for _ in range(4 + 3)]
+        assert (numbers.count(None), {*numbers}) == (4, {None, 1, 2, 3})
         server.stdin.close()
         rest = server.stdout.read()
         assert [json.loads(line)["jsonrpc"] for line in rest.splitlines()] == ["2.0"] * len(rest.splitlines())
