@@ -13,7 +13,8 @@ from mcp import Client
 
 from tests.acceptance.wire import ERAS, done, make_key, over_http, over_stdio, refused
 from tests.services.postgres import PostgresServer
-from tests.services.processes import ServerProcess
+from tests.services.processes import ServerProcess, run_quaymaster
+from tests.services.proxy import TcpProxy
 
 
 async def mode_of(client: Client) -> str:
@@ -112,3 +113,54 @@ async def test_a_server_killed_together_with_postgresql_serves_what_it_had_ackno
             await anyio.to_thread.run_sync(own_postgres.start)
             await eventually(lambda: _is(client, "primary"))
             assert (await done(client, "get_task", task_id=made["id"]))["status"] == "in-progress"
+
+
+async def test_what_two_homes_changed_apart_is_shown_with_both_versions_and_decided_by_a_client(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    direct = {"QUAYMASTER_DATABASE_URL": own_postgres.url}
+    key = make_key(there, role="owner", **direct)
+    with TcpProxy(own_postgres.port) as proxy:
+        apart = {"QUAYMASTER_DATABASE_URL": own_postgres.url_of("quaymaster", port=proxy.port)}
+        with (
+            ServerProcess.serve(home=there, settings=direct) as beside,
+            ServerProcess.serve(home=here, settings=apart) as cut_off,
+        ):
+            async with over_http(beside, key) as ann, over_http(cut_off, key) as bo:
+                await done(ann, "create_project", name="shop")
+                # What bo's server commits is in its home's registry when it answers, and all before it.
+                await done(bo, "create_task", project="shop", title="seen by both")
+                proxy.refuse()
+                await eventually(lambda: _is(bo, "degraded"))
+                await done(bo, "update_project", name="shop", description="as bo says")
+                await done(ann, "update_project", name="shop", description="as ann says")
+                proxy.forward()
+                await eventually(lambda: _is(bo, "primary"))
+
+                for client in (bo, ann):
+                    items = (await done(client, "list_conflicts"))["items"]
+                    assert [item["about"] for item in items] == ["projects/shop"]
+                    assert items[0]["ours"]["description"] == "as bo says"
+                    assert items[0]["theirs"]["description"] == "as ann says"
+                assert (await done(bo, "infrastructure_status"))["conflicts"] == 1
+                told = run_quaymaster("registry", "conflicts", home=here, settings=apart)
+                assert told.returncode == 0, told.stderr
+                for words in (items[0]["id"], "as bo says", "as ann says"):
+                    assert words in told.stdout
+
+                plan = await done(ann, "resolve_conflict", conflict_id=items[0]["id"], keep="ours")
+                await done(
+                    ann,
+                    "resolve_conflict",
+                    conflict_id=items[0]["id"],
+                    keep="ours",
+                    plan_token=plan["plan_token"],
+                )
+                for client in (bo, ann):
+                    assert (await done(client, "get_project", name="shop"))["description"] == "as bo says"
+                    assert (await done(client, "list_conflicts"))["items"] == []
+        told = run_quaymaster("registry", "conflicts", home=here, settings=apart)
+        assert "no conflicts" in told.stdout + told.stderr
