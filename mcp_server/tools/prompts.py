@@ -35,8 +35,9 @@ choose other files or wait. Note progress with update_task as you go."""
 FINISH = """\
 Finish task {task_id} of project {project}.
 
-Check that every file you changed was under the task's locks (list_tasks, check_files). update_task \
-with a note that says what was done and what is left, the branch, and the pull request number if \
+lock_files once more with the task_id and every file you changed. The fence that you had: you held them \
+all. LOCKED, or a higher fence: you changed one that you did not hold; say so, and look at what others \
+did there. update_task with a note that says what was done and what is left, the branch, and the pull request number if \
 there is one. Then set the status: review when somebody must look at it (the locks stay), done when \
 nobody has to (they are released)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from mcp import MCPError
@@ -41,6 +42,43 @@ async def test_prompts_are_filled_in(tmp_path, era):
         content = got.messages[0].content
         assert isinstance(content, TextContent)
         assert content.text.startswith("Work on project shop: faster {basket}")
+
+
+@both_eras
+async def test_prompts_name_only_tools_that_everybody_is_shown(tmp_path, era):
+    filled = {"project": "shop", "goal": "speed", "task_id": "task-1"}
+    async with opened(tmp_path) as desk, desk.client(era=era) as client:
+        shown = {tool.name for tool in (await client.list_tools()).tools}
+        for prompt in (await client.list_prompts()).prompts:
+            arguments = {each.name: filled[each.name] for each in prompt.arguments or ()}
+            content = (await client.get_prompt(prompt.name, arguments)).messages[0].content
+            assert isinstance(content, TextContent)
+            named = set(re.findall(r"\b[a-z]+_[a-z_]+\b", content.text)) - {"task_id"}
+            assert named
+            assert named <= shown, "the prompt sends an agent to a tool that it may not have"
+
+
+async def test_locking_again_shows_which_file_was_changed_without_a_lock(tmp_path):
+    """What the prompt finish_work relies on."""
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop"})
+        task = await desk.done("create_task", {"project": "shop", "title": "Basket"})
+        mine = {"project": "shop", "task_id": task["id"]}
+        held = await desk.done("lock_files", {**mine, "paths": ["a", "b"]})
+        again = await desk.done("lock_files", {**mine, "paths": ["b", "a"]})
+        assert again["fence"] == held["fence"]
+        more = await desk.done("lock_files", {**mine, "paths": ["a", "b", "c"]})
+        assert more["fence"] > held["fence"]
+
+
+@both_eras
+async def test_finishing_asks_for_the_locks_of_the_changed_files(tmp_path, era):
+    async with opened(tmp_path) as desk, desk.client(era=era) as client:
+        got = await client.get_prompt("finish_work", {"project": "shop", "task_id": "task-1"})
+        content = got.messages[0].content
+        assert isinstance(content, TextContent)
+        assert "lock_files" in content.text
+        assert "fence" in content.text
 
 
 @both_eras
