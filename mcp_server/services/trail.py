@@ -82,12 +82,15 @@ class Trail:
                 await self._store.record(rows, used)
             except QuaymasterError as error:
                 self._again(rows, used)
+                if self.failing != error.message:
+                    log.warning("audit rows wait: %s", error.message)
                 self.failing = error.message
-                log.warning("audit rows wait: %s", error.message)
                 return
             except BaseException:
                 self._again(rows, used)
                 raise
+            if self.failing is not None:
+                log.info("audit rows are written again")
             self.failing = None
 
     def _again(self, rows: list[AuditRow], used: dict[str, datetime]) -> None:

@@ -139,3 +139,23 @@ async def test_a_trail_that_cannot_write_is_seen(world: World, monkeypatch: pyte
     full = await world.do(world.caller(), "infrastructure_status")
     assert full.audit_waiting >= 1
     assert "disk is full" in next(part.reason for part in full.parts if part.name == "trail")
+
+
+async def test_rows_that_wait_are_told_in_the_log_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def refuse(*_: Any) -> None:
+        raise Unavailable("the disk is full")
+
+    with caplog.at_level("INFO", "mcp_server.services.trail"):
+        await world.do(world.caller(), "get_team")
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "record", refuse)
+            for _ in range(3):
+                await world.trail.flush()
+        for _ in range(2):
+            await world.trail.flush()
+    assert [record.getMessage() for record in caplog.records] == [
+        "audit rows wait: the disk is full",
+        "audit rows are written again",
+    ]
