@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from mcp_server.adapters.edge.switch import SwitchDirectory
@@ -149,6 +150,54 @@ async def test_a_second_home_on_the_same_engine_never_touches_the_firsts_proxy(
         await desk.house.hosting.recover()
         assert picture(harbour, desk) == before
         assert harbour.version() == "v2"
+
+
+@pytest.mark.timeout(300)
+async def test_of_two_homes_of_one_postgresql_each_has_its_own_proxy_and_moves_its_own_projects_only(
+    harbour: Harbour, tmp_path: Path, database_url: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    installations = set()
+    try:
+        async with harbour.server(database_url=database_url) as desk:
+            await two_versions(desk, harbour)
+            await desk.done("promote", {"project": harbour.project})
+            before = picture(harbour, desk)
+            with reserved() as port, own_ports() as ports:
+                settings = {
+                    **harbour.settings,
+                    **{f"ports_{name}": f"{those[0]}-{those[-1]}" for name, those in ports.items()},
+                    "edge_http_port": str(port),
+                    "database_url": database_url,
+                }
+                async with opened(other, harbour.engine.address, **settings) as second:
+                    installations = {one.house.hosting.site.installation for one in (desk, second)}
+                    assert len(installations) == 1
+                    name = f"{harbour.project}x"
+                    await admitted(second, name)
+                    await second.done("deploy_project", {**harbour.deploy("demo-v2"), "project": name})
+                    await second.done("promote", {"project": name})
+                    for tool, more in (("promote", {}), ("rollback", {"reason": "drill"})):
+                        refused = await second.call(tool, {"project": harbour.project, **more})
+                        assert (refused.structured_content or {})["code"] == "WRONG_HOST"
+                    await second.house.hosting.recover()
+                    assert await second.house.hosting.recovery.routing.differences() == ()
+                    assert get(port, f"{name}-staging.localhost").body.split()[0] == "v2"
+                    assert get(port, harbour.host()).status == 404
+            await desk.house.hosting.recover()
+            assert picture(harbour, desk) == before
+            assert harbour.version() == "v2"
+    finally:
+        for installation in installations:
+            harbour.engine.clear(installation)
+
+
+async def admitted(desk: Desk, project: str) -> None:
+    """The project is made once the home that was there first has let this one in."""
+    with anyio.fail_after(60):
+        while (await desk.call("create_project", {"name": project})).is_error:
+            await anyio.sleep(0.2)
 
 
 def picture(harbour: Harbour, desk: Desk) -> tuple[Any, list[str]]:

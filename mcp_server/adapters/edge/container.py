@@ -13,7 +13,7 @@ from mcp_server.adapters.edge.turns import turn
 from mcp_server.domain.errors import Conflict, QuaymasterError, Unavailable
 from mcp_server.domain.hosts import MAX_LABEL
 from mcp_server.domain.routes import Target
-from mcp_server.domain.workloads import Executed, Network, Observed, Owner, Ref, Volume, Workload
+from mcp_server.domain.workloads import Attachment, Executed, Network, Observed, Owner, Ref, Volume, Workload
 from mcp_server.ports.orchestrator import Orchestrator
 
 INSIDE = "/edge"
@@ -50,6 +50,10 @@ class EdgeContainer:
     def ref(self) -> Ref:
         return Ref(name=self.name, owner=self._owner)
 
+    @property
+    def _network(self) -> Network:
+        return Network(name=self.name, owner=self._owner, kind="edge")
+
     def target(self, workload: str, container_port: int) -> Target:
         return Target(host=alias(workload), port=container_port)
 
@@ -75,9 +79,11 @@ class EdgeContainer:
             kind="edge",
             image=image,
             command=tuple(command),
+            networks=(Attachment(network=self.name),),
             restart="no",
         )
         await self._orchestrator.ensure_image(image)
+        await self._orchestrator.ensure_network(self._network)
         await self._orchestrator.remove(once.ref)
         await self._orchestrator.create(once)
         try:
@@ -124,7 +130,7 @@ class EdgeContainer:
     async def _replace(self, wanted: Workload, fitted: Callable[[], Awaitable[Workload]]) -> None:
         """A proxy that runs another configuration goes first: both would want the same ports."""
         await self._orchestrator.ensure_image(wanted.image)
-        await self._orchestrator.ensure_network(Network(name=self.name, owner=self._owner, kind="edge"))
+        await self._orchestrator.ensure_network(self._network)
         await self._orchestrator.ensure_volume(Volume(name=self.name, owner=self._owner, kind="edge"))
         made = await fitted()
         await self._orchestrator.remove(made.ref)
