@@ -37,6 +37,20 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)
   INSERT INTO people (name, age) SELECT 'p' || i, i FROM n;
 INSERT INTO pets (person, name) SELECT id, 'pet of ' || name FROM people;
 """
+FINGERPRINT = """
+SELECT concat_ws('|',
+  (SELECT string_agg(t::TEXT, ',' ORDER BY id) FROM people t),
+  (SELECT string_agg(t::TEXT, ',' ORDER BY id) FROM pets t),
+  (SELECT last_value::TEXT || is_called FROM counter),
+  (SELECT string_agg(relname || relfilenode, ',' ORDER BY oid) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace),
+  (SELECT count(*) FROM pg_largeobject_metadata),
+  (SELECT string_agg(rolname || coalesce(rolpassword, '') || rolsuper, ',' ORDER BY oid) FROM pg_authid),
+  (SELECT string_agg(datname || coalesce(datacl::TEXT, ''), ',' ORDER BY datname) FROM pg_database),
+  (SELECT string_agg(setconfig::TEXT, ',' ORDER BY setdatabase, setrole) FROM pg_db_role_setting),
+  (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_prepared_xacts))
+"""
+"""Everything that a statement could have changed, as far as tests can name it, seen by a superuser."""
 
 
 @dataclass
@@ -52,24 +66,7 @@ class Prepared:
         return self.server.run_as_admin(sql, database=self.name)
 
     def fingerprint(self) -> str:
-        """Everything that a statement could have changed, as far as tests can name it."""
-        return str(
-            self.asked(
-                """
-                SELECT concat_ws('|',
-                  (SELECT string_agg(t::TEXT, ',' ORDER BY id) FROM people t),
-                  (SELECT string_agg(t::TEXT, ',' ORDER BY id) FROM pets t),
-                  (SELECT last_value::TEXT || is_called FROM counter),
-                  (SELECT string_agg(relname || relfilenode, ',' ORDER BY oid) FROM pg_class
-                    WHERE relnamespace = 'public'::regnamespace),
-                  (SELECT count(*) FROM pg_largeobject_metadata),
-                  (SELECT string_agg(rolname || coalesce(rolpassword, '') || rolsuper, ',' ORDER BY oid) FROM pg_authid),
-                  (SELECT string_agg(datname || coalesce(datacl::TEXT, ''), ',' ORDER BY datname) FROM pg_database),
-                  (SELECT string_agg(setconfig::TEXT, ',' ORDER BY setdatabase, setrole) FROM pg_db_role_setting),
-                  (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_prepared_xacts))
-                """
-            )
-        )
+        return str(self.asked(FINGERPRINT))
 
 
 def script(server: PostgresServer, database: str, sql: str) -> None:
