@@ -16,6 +16,7 @@ from mcp_server.services.signin import local_owner
 if TYPE_CHECKING:
     from mcp_server.app.house import House
     from mcp_server.domain.projects import Project
+    from mcp_server.domain.queries import Target
     from mcp_server.services.generate import Generate
     from mcp_server.services.schemas.databases import Databases as CodeDatabases
     from mcp_server.services.schemas.estate import Estate, OpenEstate
@@ -33,19 +34,23 @@ def client_writer() -> Generate:
 async def serve_studio(
     name: str,
     url: str,
+    reader: Target,
     *,
     schemas: tuple[str, ...],
     port: int,
     writable: bool,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve the studio on loopback until a signal; `ready` is told the address that works once."""
+    """Serve the studio on loopback until a signal; `ready` is told the address that works once. Typed statements go
+    to `reader`."""
     from mcp_server.adapters.catalog.browsers import browser_of
+    from mcp_server.adapters.project_sql.statements import ProjectStatements
     from mcp_server.http.serving import WebServer, address_of, listening_socket
     from mcp_server.http.studio.app import studio_app
     from mcp_server.services.studio import Studio
 
-    gate = studio_app(Studio(name, browser_of(url, schemas), writable=writable))
+    studio = Studio(name, browser_of(url, schemas), ProjectStatements(), reader, writable=writable)
+    gate = studio_app(studio)
     listening = listening_socket("127.0.0.1", port)
     entrance = f"{address_of(listening)}/?token={gate.token}"
 

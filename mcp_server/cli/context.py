@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from mcp_server import config, logs
 from mcp_server.config import Settings
 from mcp_server.domain.callers import Caller
+from mcp_server.domain.queries import Target
 from mcp_server.services.bootstrap import Bootstrap
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.conflicts import Conflicts
@@ -136,6 +137,7 @@ class Root(Protocol):
         self,
         name: str,
         url: str,
+        reader: Target,
         /,
         *,
         schemas: tuple[str, ...],

@@ -71,6 +71,8 @@ def _add_arguments(name: str, parser: argparse.ArgumentParser, lang: str) -> Non
         parser.add_argument("-f", "--file", help=say("--file", lang))
         parser.add_argument("--write", action="store_true", help=say("--write", lang))
         parser.add_argument("--limit", type=int, default=1000, help=say("--limit", lang))
+    if name == "backups":
+        parser.add_argument("--export", nargs=2, metavar=("ID", "FILE"), help=say("--export", lang))
     if name == "generate":
         parser.add_argument("--check", action="store_true", help=say("--check", lang))
     if name == "studio":

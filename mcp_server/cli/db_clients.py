@@ -19,12 +19,10 @@ def commands(context: Context) -> dict[str, Command]:
     async def generate(
         databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
     ) -> tuple[int, Any]:
-        found = await context.root.client_writer().client(
-            databases.url(folder),
-            folder.path / "client",
-            schemas=folder.settings.schemas,
-            check=chosen.check,
-        )
+        async with databases.model(folder) as url:
+            found = await context.root.client_writer().client(
+                url, folder.path / "client", schemas=folder.settings.schemas, check=chosen.check
+            )
         done = "out of date" if chosen.check else "written"
         for name in found.written:
             terminal.tell(f"{folder.name}: client/{name} {done}")
@@ -40,6 +38,7 @@ def commands(context: Context) -> dict[str, Command]:
         await context.root.serve_studio(
             folder.name,
             databases.url(folder),
+            databases.places.target(folder, write=False),
             schemas=folder.settings.schemas,
             port=chosen.port,
             writable=chosen.write,

@@ -296,6 +296,35 @@ async def execute(
     return OK, value
 
 
+async def backups(
+    databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
+) -> Answer:
+    if chosen.export:
+        path = databases.folders.root / chosen.export[1]
+        await databases.places.export(folder, chosen.export[0], path)
+        terminal.good(f"{folder.name}: wrote {path}")
+        return OK, {"written": str(path)}
+    found = await databases.places.backups(folder)
+    rows = [
+        [
+            each.id,
+            f"{each.created_at:%Y-%m-%d %H:%M:%S}",
+            _state(each.stage),
+            str(each.bytes),
+            each.error or "",
+        ]
+        for each in found
+    ]
+    for line in table(rows, ("ID", "MADE (UTC)", "STATE", "BYTES", "")) if rows else [f"{folder.name}: none"]:
+        terminal.print(line)
+    kept = {"id", "created_at", "stage", "bytes", "verified_at", "error"}
+    return OK, {"backups": [each.model_dump(mode="json", include=kept) for each in found]}
+
+
+def _state(stage: str) -> str:
+    return "verified" if stage == "kept" else stage
+
+
 def listed(databases: Databases, chosen: argparse.Namespace, terminal: Terminal, context: Context) -> Any:
     found = databases.list()
     rows = [
@@ -395,6 +424,7 @@ TABLE: dict[str, Command] = {
     "seed": seed,
     "validate": validate,
     "execute": execute,
+    "backups": backups,
 }
 ALONE: dict[str, Callable[[Databases, argparse.Namespace, Terminal, Context], Any]] = {
     "list": listed,

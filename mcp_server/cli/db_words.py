@@ -17,6 +17,7 @@ COMMANDS = (
     "push",
     "validate",
     "execute",
+    "backups",
     "generate",
     "studio",
     "debug",
@@ -56,6 +57,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "파일을 검사하고 마이그레이션이 schema.sql에 이르는지 확인합니다",
     ),
     "execute": ("run one SQL statement", "SQL 문 하나를 실행합니다"),
+    "backups": (
+        "list the backups that were made before dangerous commands, or write one to a file",
+        "위험한 명령 전에 만든 백업을 보여 주거나 파일로 내보냅니다",
+    ),
+    "--export": (
+        "write this backup to a new file (for pg_restore, or SQLite's own)",
+        "이 백업을 새 파일로 내보냅니다 (pg_restore용 또는 SQLite 파일)",
+    ),
     "generate": (
         "write the typed Python client of the database into its folder",
         "데이터베이스의 타입이 있는 Python 클라이언트를 폴더에 생성합니다",

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mcp_server.domain.browsing import Cell, Counted, PageFound, PageWanted
-from mcp_server.domain.queries import Bounds, Rows
 from mcp_server.domain.shapes import Shape, Table
 
 
@@ -27,10 +26,6 @@ class Browser(Protocol):
 
     async def value(self, table: Table, key: tuple[str, ...], column: str) -> Cell | None:
         """One value, cut only at a bound far above a page's; None when there is no such row."""
-        ...
-
-    async def query(self, sql: str, bounds: Bounds) -> Rows:
-        """One statement that reads. Raises Invalid for one that would write."""
         ...
 
     async def change(

@@ -7,20 +7,25 @@ from typing import Any
 
 from mcp_server.domain.browsing import Cell, Counted, PageFound, page_wanted, require_column, require_key
 from mcp_server.domain.errors import Forbidden, Invalid, NotFound
-from mcp_server.domain.queries import Bounds, Rows, Statement, require_statement
+from mcp_server.domain.queries import Bounds, Rows, Statement, Target, require_statement
 from mcp_server.domain.shapes import Shape, Table
 from mcp_server.ports.browsing import Browser
+from mcp_server.ports.queries import Statements
 
 QUERY_BOUNDS = Bounds(rows=500, bytes=1024 * 1024, seconds=15.0)
 
 
 class Studio:
-    """`name` is the database's, for the page's title. Everything raises what ports/browsing.py says."""
+    """`name` is the database's, for the page's title; `reader` is where typed statements go. Everything raises what ports/browsing.py says."""
 
-    def __init__(self, name: str, browser: Browser, *, writable: bool = False) -> None:
+    def __init__(
+        self, name: str, browser: Browser, statements: Statements, reader: Target, *, writable: bool = False
+    ) -> None:
         self.name = name
         self.writable = writable
         self._browser = browser
+        self._statements = statements
+        self._reader = reader
 
     async def overview(self) -> tuple[Shape, dict[str, Counted]]:
         shape = await self._browser.shape()
@@ -41,7 +46,16 @@ class Studio:
         return cell
 
     async def query(self, sql: str) -> Rows:
-        return await self._browser.query(require_statement(Statement(sql=sql)).sql, QUERY_BOUNDS)
+        """One statement that reads, through the gate of `Statements`. Raises Invalid in the database's words."""
+        statement = require_statement(Statement(sql=sql))
+        try:
+            return await self._statements.read(self._reader, statement, QUERY_BOUNDS)
+        except Invalid as error:
+            words = error.details.get("server_message")
+            if not isinstance(words, str):
+                raise
+            hint = error.details.get("hint")
+            raise Invalid(words, next=hint if isinstance(hint, str) else "This box only reads.") from error
 
     async def change(self, table: str, key: Any, column: str, before: str | None, after: str | None) -> None:
         found = await self._writable_table(table)

@@ -15,6 +15,10 @@ import uvicorn
 from playwright.sync_api import Browser, sync_playwright
 
 from mcp_server.adapters.catalog.browsers import browser_of
+from mcp_server.adapters.catalog.places import sqlite_file
+from mcp_server.adapters.project_sql.statements import ProjectStatements
+from mcp_server.domain.queries import SqliteFile, Target
+from mcp_server.domain.schemas.addresses import login_of
 from mcp_server.http.studio.app import studio_app
 from mcp_server.services.studio import Studio
 from tests.services.loops import run_apart
@@ -98,13 +102,22 @@ async def fill_postgres(url: str, statements: list[str]) -> None:
     await connection.close()
 
 
+def reader_of(url: str) -> Target:
+    """As the command finds it where no address of a reader is given."""
+    if url.startswith("postgres"):
+        return login_of(url)
+    path = sqlite_file(url)
+    return SqliteFile(root=str(Path(path).parent), path=path)
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """`serve(url, writable=...)`: a studio on loopback until the end of the test."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start(url: str, *, writable: bool = False) -> Running:
-        gate = studio_app(Studio("library", browser_of(url), writable=writable))
+        studio = Studio("library", browser_of(url), ProjectStatements(), reader_of(url), writable=writable)
+        gate = studio_app(studio)
         listening = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(gate, log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)

@@ -21,12 +21,10 @@ from mcp_server.domain.browsing import (
     PageWanted,
 )
 from mcp_server.domain.errors import Conflict, Invalid, Unavailable
-from mcp_server.domain.queries import Bounds, Collected, Column, Rows
 from mcp_server.domain.shapes import Shape, Table, quoted
 
 SECONDS = 15.0
 SPARE_SECONDS = 2.0
-READING = ("select", "with", "values", "table", "explain", "show")
 
 
 class PostgresBrowser:
@@ -57,21 +55,6 @@ class PostgresBrowser:
         async with self._reading() as connection:
             row = await connection.fetchrow(sql, *key)
         return None if row is None else Cell(row[0], row[1] or 0)
-
-    async def query(self, sql: str, bounds: Bounds) -> Rows:
-        """The transaction refuses writes; what it does not see (COPY to a program) is refused by its first word."""
-        if sql.lstrip("( \t\r\n").split(None, 1)[0].lower().rstrip("(") not in READING:
-            raise Invalid.field("sql", f"must begin with one of {', '.join(READING)}")
-        async with self._reading(bounds.seconds) as connection:
-            statement = await connection.prepare(sql)
-            columns = tuple(
-                Column(name=each.name, type=each.type.name) for each in statement.get_attributes()
-            )
-            collected = Collected(bounds)
-            async for record in statement.cursor(prefetch=50):
-                if not collected.add(tuple(record)):
-                    break
-        return Rows(columns=columns, rows=tuple(collected.rows), truncated=collected.truncated)
 
     async def change(
         self, table: Table, key: tuple[str, ...], column: str, before: str | None, after: str | None

@@ -22,7 +22,6 @@ from mcp_server.domain.browsing import (
     PageWanted,
 )
 from mcp_server.domain.errors import Conflict, Invalid, Unavailable
-from mcp_server.domain.queries import Bounds, Collected, Column, Rows
 from mcp_server.domain.shapes import Shape, Table, quoted
 
 T = TypeVar("T")
@@ -54,18 +53,6 @@ class SqliteBrowser:
         sql = f"SELECT {_cut(column, LARGEST_VALUE)} FROM {table.sql} WHERE {_matches(table)}"  # noqa: S608
         row = await self._read(lambda connection: connection.execute(sql, key).fetchone())
         return None if row is None else Cell(row[0], row[1] or 0)
-
-    async def query(self, sql: str, bounds: Bounds) -> Rows:
-        def collect(connection: sqlite3.Connection) -> Rows:
-            cursor = connection.execute(sql)
-            collected = Collected(bounds)
-            for row in cursor:
-                if not collected.add(row):
-                    break
-            columns = tuple(Column(name=each[0], type="") for each in cursor.description or ())
-            return Rows(columns=columns, rows=tuple(collected.rows), truncated=collected.truncated)
-
-        return await self._read(collect, bounds.seconds)
 
     async def change(
         self, table: Table, key: tuple[str, ...], column: str, before: str | None, after: str | None

@@ -121,7 +121,7 @@ async def _sequence(connection: asyncpg.Connection, name: str) -> TableSum:
 
 
 async def _definitions(connection: asyncpg.Connection) -> TableSum:
-    """Columns, constraints, indexes, views, functions, triggers and types, as PostgreSQL writes them."""
+    """Columns, constraints, finished indexes (no dump has others), views, functions, triggers and types, as PostgreSQL writes them."""
     rows = await connection.fetch(
         f"""
         SELECT format('column %I.%I.%I %s %s %s', n.nspname, c.relname, a.attname,
@@ -132,7 +132,8 @@ async def _definitions(connection: asyncpg.Connection) -> TableSum:
         UNION ALL SELECT format('constraint %I.%I %s', n.nspname, c.conname, pg_get_constraintdef(c.oid))
           FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace WHERE {OURS}
         UNION ALL SELECT 'index ' || pg_get_indexdef(c.oid)
-          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND {OURS}
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid
+          WHERE c.relkind IN ('i', 'I') AND i.indisready AND (i.indisvalid OR c.relkind = 'I') AND {OURS}
         UNION ALL SELECT format('view %I.%I %s', n.nspname, c.relname, pg_get_viewdef(c.oid))
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {OURS}
         UNION ALL SELECT 'function ' || pg_get_functiondef(c.oid)

@@ -248,7 +248,7 @@ class Backups:
         backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
         for backup in backups:
             dead = backup.worker is not None and not self._parts.workers.alive(backup.worker)
-            if dead and backup.subject == "database":
+            if dead and backup.subject in ("database", "outside"):
                 await self._settle_dead(backup)
         now = await self._parts.store.read(lambda tx: tx.now())
         for backup in expired(

@@ -168,6 +168,22 @@ class Databases:
         folder = self.folders.make(name, engine)
         return folder.path, folder.variable
 
+    @asynccontextmanager
+    async def model(self, folder: Folder) -> AsyncIterator[str]:
+        """The address of a shadow database as schema.sql says, else as migrations do; where there are neither,
+        that of the database itself."""
+        text = self.folders.schema(folder)
+        if text is None and folder.alembic is None and not self._migrations(folder):
+            yield self.url(folder)
+            return
+        async with self.places.scratch(folder) as url:
+            async with self._prepared(folder, url) as shadow:
+                if text is None:
+                    await self._chain(folder).up(shadow)
+                else:
+                    await self._write_schema(folder, shadow, text)
+            yield url
+
     # -- migrations -------------------------------------------------------------------------------
 
     async def deploy(
@@ -376,8 +392,13 @@ class Databases:
 
     @asynccontextmanager
     async def _shadow(self, folder: Folder) -> AsyncIterator[Session]:
+        async with self.places.scratch(folder) as url, self._prepared(folder, url) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _prepared(self, folder: Folder, url: str) -> AsyncIterator[Session]:
+        """A session on an empty database, with the folder's extensions."""
         async with (
-            self.places.scratch(folder) as url,
             self._engines.open(url, self._unlimited(folder), make=True) as session,
             session.lock(self._owner, 5),
         ):
@@ -483,12 +504,15 @@ class Databases:
             raise Invalid(
                 f"there is no db/{folder.name}/schema.sql", next="Write it, or make it with 'db pull'."
             )
-        where = f"db/{folder.name}/schema.sql"
         async with self._shadow(folder) as shadow:
-            statements = split(text, shadow.engine, where=where)
-            _require_no_control(statements, where)
-            await shadow.transaction(statements, None, where=where)
+            await self._write_schema(folder, shadow, text)
             return _own(await shadow.catalog(), folder)
+
+    async def _write_schema(self, folder: Folder, shadow: Session, text: str) -> None:
+        where = f"db/{folder.name}/schema.sql"
+        statements = split(text, shadow.engine, where=where)
+        _require_no_control(statements, where)
+        await shadow.transaction(statements, None, where=where)
 
     async def _difference(self, folder: Folder, start: Catalog, goal: Catalog) -> Difference:
         async with self._shadow(folder) as shadow:

@@ -19,7 +19,7 @@ from mcp_server.domain.backups import Backup
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.database_copies import copied, dropped_scratch, scratch, scratch_name
 from mcp_server.domain.databases import Access, Database, Place
-from mcp_server.domain.errors import NotFound, Unavailable
+from mcp_server.domain.errors import Conflict, NotFound, Unavailable
 from mcp_server.domain.queries import Target
 from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.schemas.addresses import serving
@@ -194,13 +194,20 @@ class Estate:
             each for each in found if each.team_id == self.caller.team_id and uid in (None, each.database_uid)
         )
 
-    async def pieces(self, id: str) -> AsyncIterator[bytes]:
-        """What a verified backup of the caller's team holds. Raises NotFound."""
+    async def write(self, id: str, path: Path) -> None:
+        """Write what a verified backup of the caller's team holds to a new file, whole or not at all."""
         backup = await self._backup(id)
         if backup.team_id != self.caller.team_id or backup.stage != "kept":
             raise NotFound("there is no such verified backup", next="'quaymaster db backups -a' shows them.")
-        async for piece in self._outside.pieces(backup):
-            yield piece
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            await self._scratch.write(str(aside), self._outside.pieces(backup))
+            await anyio.Path(path).hardlink_to(aside)
+        except FileExistsError:
+            raise Conflict(f"there is a file {path.name} already") from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.Path(aside).unlink(missing_ok=True)
 
     async def _backup(self, id: str) -> Backup:
         found = await self._parts.store.read(lambda tx: tx.backups.get(id))

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mcp_server.domain.errors import Invalid
+from mcp_server.domain.backups import Backup
+from mcp_server.domain.errors import Invalid, NotFound
 from mcp_server.domain.queries import SqliteFile, Target
 from mcp_server.domain.schemas.addresses import identity_of, login_of
 from mcp_server.domain.schemas.dumped import plain, schema_options
@@ -143,6 +144,25 @@ class Places:
             subject = self._subject(folder, estate.caller.team_id)
             async with estate.opened(kept, subject) as url:
                 yield url
+
+    async def backups(self, folder: Folder) -> tuple[Backup, ...]:
+        """Of this database, the oldest first; failed ones, too."""
+        async with self._open_estate() as estate:
+            subject = self._subject(folder, estate.caller.team_id)
+            uid = subject.database.uid if isinstance(subject, Made) else subject.uid
+            return await estate.backups(uid)
+
+    async def export(self, folder: Folder, id: str, path: Path) -> None:
+        """Write what a verified backup holds to a new file for its owner only: for pg_restore, or SQLite's own.
+
+        Raises NotFound, Conflict where there is a file, Corrupt for a backup that was changed.
+        """
+        if id not in {each.id for each in await self.backups(folder)}:
+            raise NotFound(
+                f"{folder.name} has no backup {id[:64]}", next="'quaymaster db backups -a' shows them."
+            )
+        async with self._open_estate() as estate:
+            await estate.write(id, path)
 
     # -- steps
 
