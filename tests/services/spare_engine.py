@@ -1,13 +1,15 @@
 """A second Docker engine for tests that stop, kill and fill one: never the engine that the others share.
 
-Its files lie on a tmpfs of bounded size, so that a full disk of its volumes is no full disk of the machine. It
-touches neither the host's bridge nor its packet filter. Root is needed.
+Its files lie on a tmpfs of bounded size, so that a full disk of its volumes is no full disk of the machine. It has a
+bridge of its own (one that is told to have none deletes docker0, whosever that is) and leaves the packet filter
+alone. Root is needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -22,9 +24,7 @@ from .engine import START, DockerEngine, EngineError, EngineMissing
 from .waiting import wait_until
 
 MEGABYTES = 400
-OPTIONS = (
-    "--bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false --shutdown-timeout=3"
-)
+OPTIONS = "--iptables=false --ip6tables=false --ip-forward=false --ip-masq=false --shutdown-timeout=3"
 
 
 class SpareEngine:
@@ -35,7 +35,9 @@ class SpareEngine:
             raise EngineMissing("root is needed to start an engine")
         self.folder = Path(tempfile.mkdtemp(prefix="qm-engine-"))
         self.engine = DockerEngine(str(self.folder / "s"))
+        self._bridge = f"qm{secrets.token_hex(5)}"
         try:
+            add_bridge(self._bridge)
             mount(self.folder, megabytes)
             self.start()
         except BaseException:
@@ -90,6 +92,7 @@ class SpareEngine:
         self._run("--stop")
         self._end_the_rest()
         unmount(self.folder)
+        subprocess.run(["ip", "link", "delete", self._bridge], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +102,7 @@ class SpareEngine:
                 **os.environ,
                 "QUAYMASTER_ENGINE_SOCKET": str(self.folder / "s"),
                 "QUAYMASTER_ENGINE_DIR": str(self.folder),
-                "QUAYMASTER_ENGINE_OPTIONS": OPTIONS,
+                "QUAYMASTER_ENGINE_OPTIONS": f"--bridge={self._bridge} {OPTIONS}",
             },
             capture_output=True,
             text=True,
@@ -114,6 +117,15 @@ class SpareEngine:
                 if any(str(self.folder) in argument for argument in process.cmdline()):
                     process.kill()
                     process.wait(5)
+
+
+def add_bridge(name: str) -> None:
+    """With an address of the range for benchmarks, which no network has. EngineMissing where none may be made."""
+    address = f"198.18.{secrets.randbelow(256)}.1/24"
+    for words in (f"link add {name} type bridge", f"address add {address} dev {name}", f"link set {name} up"):
+        done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise EngineMissing(f"no bridge can be made: {done.stderr.strip()}")
 
 
 def mount(folder: Path, megabytes: int) -> None:
