@@ -482,6 +482,12 @@ def project_network_name(project: str) -> str:
     return f"{LABEL}-net-{project}"
 
 
+def own_name(plain: str, owner: Owner) -> str:
+    """Where the plain name is somebody else's: the same with a mark that no other project anywhere has."""
+    mark = sha256("\0".join((owner.installation, owner.home, owner.project)).encode()).hexdigest()[:8]
+    return f"{plain}-{mark}"
+
+
 def image_name(text: str) -> str:
     """An image's name as engines and registries take it; without tag and digest it means `latest`.
 

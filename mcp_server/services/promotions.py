@@ -15,13 +15,12 @@ import anyio
 
 from mcp_server.domain.backups import Backup, TableSum, differences
 from mcp_server.domain.database_copies import only_reading, writing_again
-from mcp_server.domain.databases import Database, Place, named
+from mcp_server.domain.databases import Database
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid, QuaymasterError
 from mcp_server.domain.queries import SqliteFile
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.typemap import MappedTable, Mapping, mapping
-from mcp_server.domain.workloads import Ref, project_network_name
 from mcp_server.ports.backups import BackupFiles, Scratch, SqliteCopies
 from mcp_server.ports.promotions import Promoter
 from mcp_server.ports.store import Intent, Reading, Transaction
@@ -227,17 +226,9 @@ class Promotions:
         """A server of its own, whatever the isolation of new databases is."""
         parts = self._parts
         port = await parts.allocation.candidate(seed=database.uid)
-        owner = parts.site.owner(database.project_uid)
-        place = Place(
-            container=named(parts.options.container, database.project, database.environment),
-            volume=named(parts.options.volume, database.project, database.environment),
-            network=project_network_name(database.project),
-            owner=owner,
-            image=parts.options.image_for(()),
-            port=port,
-        )
+        place, has_data = await parts.places.find(database, port=port)
         access = parts.passwords.drawn(database.uid)
-        if place.volume in {one.name for one in await parts.engine.volumes(owner.labels())}:
+        if has_data:
             raise Conflict(
                 f"there is a volume {place.volume} of an earlier database",
                 next="Create a PostgreSQL database from it, or remove it, then call again.",
@@ -301,7 +292,7 @@ class Promotions:
         """First from the engine, then from the record: until then its port is nobody else's."""
         place = (await self._standing(database)).place
         if place is not None:
-            networks = (Ref(name=project_network_name(database.project), owner=place.owner),)
+            networks = self._parts.networks.refs(database.project, database.project_uid)
             await self._parts.servers.dismantle(place, keep_volume=False, networks=networks)
             self._parts.step("promote.undone")
 

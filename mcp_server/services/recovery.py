@@ -289,7 +289,8 @@ class Recovery:
 
     async def _remove_networks(self) -> None:
         """Networks of projects that are gone, once nothing is attached to them."""
-        known = {
+        databases = await self._store.read(lambda tx: tx.databases.of_home(self._home))
+        known = {one.project_uid for one in databases} | {
             project.uid for pair in await self._pairs() if (project := await self._project(pair.project))
         }
         for network in await self._engine.networks(self._slots.site.labels()):

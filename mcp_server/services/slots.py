@@ -35,11 +35,9 @@ from mcp_server.domain.workloads import (
     MB,
     Image,
     Limits,
-    Network,
     Observed,
     Ref,
     Workload,
-    project_network_name,
     slot_workload,
     slot_workload_name,
 )
@@ -48,6 +46,7 @@ from mcp_server.ports.edge import Edge
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.readiness import Readiness
 from mcp_server.ports.store import Intent, Store, Transaction
+from mcp_server.services.project_networks import ProjectNetworks
 from mcp_server.services.works import Tell, nobody
 
 log = logging.getLogger(__name__)
@@ -136,6 +135,7 @@ class Slots:
     ) -> None:
         self._store = store
         self._engine = engine
+        self._networks = ProjectNetworks(engine, site)
         self._readiness = readiness
         self._machine = machine
         self._step = step
@@ -193,8 +193,7 @@ class Slots:
 
         Raises QuotaExceeded when the environment's ports are all taken.
         """
-        network = Network(name=project_network_name(berth.project), owner=self.site.owner(berth.uid))
-        await self._engine.ensure_network(network)
+        network = await self._networks.ensure(berth.project, berth.uid)
         avoid: set[int] = set()
         for _ in range(PORT_TRIES):
             port = await self._take_port(berth, avoid)

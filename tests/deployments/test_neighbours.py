@@ -30,6 +30,35 @@ async def test_a_foreign_container_of_a_slots_name_is_left_alone_and_the_deploy_
         await told_truly(desk, harbour)
 
 
+async def test_beside_a_foreign_network_of_the_projects_name_there_is_one_of_its_own(
+    harbour: Harbour,
+) -> None:
+    plain = f"quaymaster-net-{harbour.project}"
+    foreign = harbour.engine.ask("POST", "/networks/create", {"Name": plain})["Id"]
+    try:
+        async with harbour.server() as desk:
+            await desk.done("create_project", {"name": harbour.project})
+            assert (await desk.done("deploy_project", harbour.deploy()))["status"] == "success"
+            await desk.done("promote", {"project": harbour.project})
+            [own] = networks_of(harbour, plain)
+            assert own.startswith(f"{plain}-")
+            await desk.house.hosting.recovery.run_once()
+            assert harbour.version() == "v1"
+            plan = await desk.done("delete_project", {"name": harbour.project})
+            await desk.done("delete_project", {"name": harbour.project, "plan_token": plan["plan_token"]})
+            assert networks_of(harbour, plain) == []
+        found = harbour.engine.find(f"/networks/{foreign}")
+        assert (found["Name"], found["Containers"]) == (plain, {})
+    finally:
+        harbour.engine.ask("DELETE", f"/networks/{foreign}")
+
+
+def networks_of(harbour: Harbour, name: str) -> list[str]:
+    """Ours whose names begin so."""
+    found = harbour.engine.networks(harbour.owner.installation)
+    return [one["Name"] for one in found if one["Name"].startswith(name)]
+
+
 async def test_a_port_that_somebody_else_listens_on_is_passed_over(harbour: Harbour) -> None:
     first = harbour.ports["staging"][0]
     with socket.socket() as taken:

@@ -16,7 +16,6 @@ from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, WrongHo
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.slots import SlotPair
 from mcp_server.domain.teams import EnvironmentName
-from mcp_server.domain.workloads import Ref, project_network_name
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
@@ -59,6 +58,7 @@ class Changes:
         self._allocation = parts.allocation
         self._leftovers = parts.leftovers
         self._injection = parts.injection
+        self._networks = parts.networks
         self._workers = parts.workers
         self._site = parts.site
         self._options = parts.options
@@ -381,11 +381,11 @@ class Changes:
         elif database.isolation == "shared":
             await self._leftovers.drop_shared(database)
         elif database.place is not None:
-            network = Ref(
-                name=project_network_name(database.project), owner=self._site.owner(database.project_uid)
-            )
             await self._servers.dismantle(
-                database.place, keep_volume=False, also_named=database.claimed, networks=(network,)
+                database.place,
+                keep_volume=False,
+                also_named=database.claimed,
+                networks=self._networks.refs(database.project, database.project_uid),
             )
 
     async def _forget(self, tx: Transaction, *, database: Database) -> None:

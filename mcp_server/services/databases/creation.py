@@ -7,6 +7,7 @@ nothing; with engine `auto` it ends on SQLite and says why.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +26,6 @@ from mcp_server.domain.databases import (
     database_key,
     differs,
     known_extensions,
-    named,
 )
 from mcp_server.domain.errors import (
     Conflict,
@@ -41,7 +41,6 @@ from mcp_server.domain.records import Moment
 from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.results import Result
 from mcp_server.domain.teams import EnvironmentName
-from mcp_server.domain.workloads import Network, Ref, project_network_name
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of, team_of
 from mcp_server.services.calls import Call
@@ -89,6 +88,8 @@ class Creation:
         self._store = parts.store
         self._calls = parts.calls
         self._works = parts.works
+        self._networks = parts.networks
+        self._places = parts.places
         self._engine = parts.engine
         self._servers = parts.servers
         self._files = parts.files
@@ -297,25 +298,14 @@ class Creation:
         if self._options.isolation == "shared":
             access = self._passwords.drawn(plain.uid, **names_on_shared(plain.uid))
             return Draft(plain.change(engine="postgres", isolation="shared", access=access))
-        place = self._place(plain, port=1)
-        known = {volume.name for volume in await self._engine.volumes(place.owner.labels())}
-        record = plain.change(engine="postgres", isolation="container", adopted=place.volume in known)
+        place, adopted = await self._places.find(plain, port=1)
+        record = plain.change(engine="postgres", isolation="container", adopted=adopted)
         standby = None if record.adopted else await self._pool.choose(place.image, plain.extensions)
         if standby is not None and standby.access is not None:
             return self._claiming(record, standby, standby.access, place.container)
         port = await self._allocation.candidate(avoid, seed=plain.uid)
         access = self._passwords.drawn(plain.uid)
         return Draft(record.change(place=place.change(port=port), access=access))
-
-    def _place(self, plain: Database, *, port: int) -> Place:
-        return Place(
-            container=named(self._options.container, plain.project, plain.environment),
-            volume=named(self._options.volume, plain.project, plain.environment),
-            network=project_network_name(plain.project),
-            owner=self._site.owner(plain.project_uid),
-            image=self._options.image_for(plain.extensions),
-            port=port,
-        )
 
     def _claiming(self, record: Database, standby: DatabaseServer, access: Access, container: str) -> Draft:
         return Draft(
@@ -435,15 +425,13 @@ class Creation:
             raise Unavailable("the standby does not run")
         await self._servers.rename(standing, place.container)
         self._step("databases.claim.renamed")
-        network = Network(
-            name=project_network_name(record.project), owner=self._site.owner(record.project_uid)
-        )
         login = self._passwords.login_of(record)
         verifier = self._passwords.verifiers(access, record.uid).role
         failures: list[QuaymasterError] = []
 
         async def join() -> None:
             try:
+                network = await self._networks.ensure(record.project, record.project_uid)
                 await self._servers.join(place, network)
             except QuaymasterError as error:
                 failures.append(error)
@@ -509,7 +497,7 @@ class Creation:
         """The claimed standby is of no use: it is noted and removed, and the record goes on cold."""
         port = await self._allocation.candidate(seed=record.uid)
         fields: dict[str, Any] = {
-            "place": self._place(record, port=port),
+            "place": (await self._places.find(record, port=port)).place,
             "access": self._passwords.drawn(record.uid),
             "claimed": None,
         }
@@ -574,11 +562,8 @@ class Creation:
 
     async def _leave_network(self, record: Database) -> None:
         """The project's network goes when nobody else is in it."""
-        network = Ref(name=project_network_name(record.project), owner=self._site.owner(record.project_uid))
-        try:
-            await self._engine.remove_network(network)
-        except QuaymasterError:
-            return
+        with suppress(QuaymasterError):
+            await self._networks.remove(record.project, record.project_uid)
 
     # -- the record
 

@@ -10,11 +10,11 @@ from mcp_server.domain.databases import Database, Site, chosen
 from mcp_server.domain.errors import NotFound, QuaymasterError
 from mcp_server.domain.records import Value
 from mcp_server.domain.teams import EnvironmentName
-from mcp_server.domain.workloads import Network, project_network_name
 from mcp_server.ports.databases import EnvFiles
 from mcp_server.ports.store import Reading, Store
 from mcp_server.services.databases.passwords import Passwords
 from mcp_server.services.databases.servers import Servers
+from mcp_server.services.project_networks import ProjectNetworks
 
 log = logging.getLogger(__name__)
 VARIABLE = "DATABASE_URL"
@@ -30,10 +30,17 @@ class NetworkAccess(Value):
 
 class Injection:
     def __init__(
-        self, store: Store, servers: Servers, env_files: EnvFiles, passwords: Passwords, site: Site
+        self,
+        store: Store,
+        servers: Servers,
+        networks: ProjectNetworks,
+        env_files: EnvFiles,
+        passwords: Passwords,
+        site: Site,
     ) -> None:
         self._store = store
         self._servers = servers
+        self._networks = networks
         self._env_files = env_files
         self._passwords = passwords
         self._site = site
@@ -70,7 +77,7 @@ class Injection:
             return None
         if database.home != self._site.home:
             return None
-        network = Network(name=project_network_name(project), owner=self._site.owner(database.project_uid))
+        network = await self._networks.ensure(project, database.project_uid)
         await self._servers.join(database.place, network)
         return NetworkAccess(
             database=database.key, url=self._passwords.network_url(database), network=network.name

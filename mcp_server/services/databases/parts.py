@@ -16,8 +16,10 @@ from mcp_server.services.databases.injection import Injection
 from mcp_server.services.databases.leftovers import Leftovers
 from mcp_server.services.databases.options import Options, Step, no_step
 from mcp_server.services.databases.passwords import Passwords
+from mcp_server.services.databases.places import Places
 from mcp_server.services.databases.servers import Servers
 from mcp_server.services.databases.views import Looks
+from mcp_server.services.project_networks import ProjectNetworks
 from mcp_server.services.works import Works
 
 
@@ -49,6 +51,14 @@ class Parts:
         return Servers(self.engine, self.logins, self.options)
 
     @cached_property
+    def networks(self) -> ProjectNetworks:
+        return ProjectNetworks(self.engine, self.site)
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(self.engine, self.networks, self.site, self.options)
+
+    @cached_property
     def allocation(self) -> Allocation:
         return Allocation(self.store, self.machine, self.site, self.options.ports)
 
@@ -58,7 +68,7 @@ class Parts:
 
     @cached_property
     def injection(self) -> Injection:
-        return Injection(self.store, self.servers, self.env_files, self.passwords, self.site)
+        return Injection(self.store, self.servers, self.networks, self.env_files, self.passwords, self.site)
 
     @cached_property
     def looks(self) -> Looks:

@@ -183,7 +183,6 @@ class Servers:
 
     async def join(self, place: Place, network: Network) -> None:
         """Reachable on this network, too, by the container's name."""
-        await self._engine.ensure_network(network)
         await self._engine.connect(place.ref, network, (place.container,))
 
     async def stop(self, place: Place) -> None:
