@@ -274,6 +274,15 @@ class Mirror(Protocol):
         """Apply the changes that are newer than what is there, as one appended line; and note the position."""
         ...
 
+    async def owe(self, owing: bool) -> None:
+        """Say to all processes of this home whether this one has committed what is not in the registry; forgotten when
+        it ends."""
+        ...
+
+    async def owed(self) -> bool:
+        """Whether a process of this home says so."""
+        ...
+
     async def adopt(self, records: Sequence[tuple[str, str, Record | None, int]]) -> None:
         """Set records (noun, key, record or None for deleted, rev) whatever revision is there: the primary's word is final."""
         ...

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mcp_server.adapters.failover.store import FailoverStore
 from mcp_server.adapters.registry.layout import Layout
 from mcp_server.domain.errors import Degraded
 from tests.failover.homes import furnish, ids, in_mode, running, whole, whole_and_equal, write
@@ -156,6 +157,40 @@ async def test_with_a_full_disk_calls_succeed_on_postgresql_and_are_refused_with
         with full_disk(home):
             await write(store, "no room either")
     await whole_and_equal(rough.url, home, {"before", "no room", "room again", "no room either"})
+
+
+async def test_what_one_server_owes_to_the_registry_every_server_of_the_home_says(
+    rough: PostgresServer, home: Path
+) -> None:
+    async with (
+        running(rough.url, home, beside=False) as owing,
+        running(rough.url, home, beside=False) as other,
+    ):
+        await furnish(owing)
+        assert (await other.status()).healthy
+        with full_disk(home):
+            await write(owing, "no room")
+            status = await other.status()
+            assert (status.mode, status.healthy, status.details["mirror_behind"]) == ("primary", False, True)
+        await owing._follower.catch_up()
+        assert (await other.status()).healthy
+        with full_disk(home):
+            await write(owing, "no room again")
+        rough.kill()
+        await in_mode_after_a_call(other)
+        with pytest.raises(Degraded, match="another server"):
+            await write(other, "refused")
+        await owing._follower.repay()
+        assert (await write(other, "without")).notices[0].startswith("degraded")
+        assert not (await other.status()).details["mirror_behind"]
+        rough.start()
+    await whole_and_equal(rough.url, home, {"no room", "no room again", "without"})
+
+
+async def in_mode_after_a_call(store: FailoverStore) -> None:
+    """A reading finds PostgreSQL away."""
+    await ids(store, 0)
+    await in_mode(store, "degraded")
 
 
 async def test_what_is_owed_to_the_registry_is_paid_before_anything_is_written_without_postgresql(

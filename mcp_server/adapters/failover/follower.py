@@ -32,6 +32,7 @@ class Follower:
         self._order: deque[str] = deque()
         self._due: dict[str, Logged[Any]] = {}
         self._owed: dict[str, Logged[Any]] = {}
+        self._told = False
 
     @property
     def behind(self) -> bool:
@@ -57,23 +58,27 @@ class Follower:
             try:
                 await self._include(batch)
             finally:
-                self._owed = self._unseen(batch)
+                await self._owe(self._unseen(batch))
             faults.at("failover.mirrored")
 
     async def catch_up(self) -> None:
         """Append what was committed since the registry's position. Raises Outage."""
         async with self._turn:
             await self._fetch()
+            await self._owe(self._owed)
 
     async def repay(self) -> None:
         """Append what is owed without asking the primary. Raises QuaymasterError when the registry cannot be written."""
         async with self._turn:
             await self._append(self._owed)
+            await self._owe({})
 
     async def start_over(self) -> Position:
         """Replace the registry's records by one snapshot of the primary's. Raises Outage, Conflict while lines are pending."""
         async with self._turn:
-            return await self._replace()
+            position = await self._replace()
+            await self._owe(self._owed)
+            return position
 
     async def _include(self, batch: Mapping[str, Logged[Any]]) -> None:
         position = await self._complete(batch)
@@ -134,6 +139,12 @@ class Follower:
         await self._mirror.mirror(lines, position)
         for line in lines:
             self._note(line.id)
+
+    async def _owe(self, owed: dict[str, Logged[Any]]) -> None:
+        self._owed = owed
+        if owed or self._told:
+            await self._mirror.owe(bool(owed))
+        self._told = bool(owed)
 
     def _unseen(self, batch: Mapping[str, Logged[Any]]) -> dict[str, Logged[Any]]:
         return {line_id: each for line_id, each in batch.items() if line_id not in self._seen}

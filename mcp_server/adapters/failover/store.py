@@ -228,6 +228,11 @@ class FailoverStore:
     async def _repay(self) -> None:
         """Raise Degraded when what was acknowledged on PostgreSQL is not in the registry: writing would fork the state."""
         if not self._follower.behind:
+            if await self._mirror.owed():
+                raise Degraded(
+                    "another server of this home has changes that the registry lacks since before PostgreSQL went away",
+                    next="Make room on the disk of QUAYMASTER_HOME, or end a server that is stopped; then try again.",
+                )
             return
         try:
             await self._follower.repay()
@@ -281,11 +286,11 @@ class FailoverStore:
         try:
             with anyio.fail_after(1):
                 facts = await self._mirror.refresh()
+                behind = self._follower.behind or await self._mirror.owed()
         except (QuaymasterError, TimeoutError) as error:
             return StoreStatus(
                 mode="degraded", healthy=False, reason=str(error) or "the registry does not answer"
             )
-        behind = self._follower.behind
         return StoreStatus(
             mode=facts.mode,
             healthy=facts.mode == "primary" and not behind,

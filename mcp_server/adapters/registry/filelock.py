@@ -19,6 +19,7 @@ from mcp_server.domain.errors import Unavailable
 
 _FIRST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.004
+_TRIES = 10
 
 
 class FairLock:
@@ -116,6 +117,40 @@ async def leading(lock: Path) -> AsyncIterator[bool]:
         yield try_lock(fd, fcntl.LOCK_EX)
     finally:
         os.close(fd)
+
+
+class Flag:
+    """Raised by any of several processes, seen by all; it falls with the process. Needs no room on the disk."""
+
+    def __init__(self, lock: Path) -> None:
+        self._fd: int | None = None
+        self._lock = lock
+        os.close(open_lock(lock))  # later the disk may have no room for a file
+
+    async def set(self, raised: bool) -> None:
+        """Best effort: whoever looks just now is in the way for a moment, and another that raised it for as long."""
+        if not raised:
+            self.close()
+        for _ in range(_TRIES if raised and self._fd is None else 0):
+            fd = open_lock(self._lock)
+            if try_lock(fd, fcntl.LOCK_EX):
+                self._fd = fd
+                return
+            os.close(fd)
+            await anyio.sleep(_FIRST_PAUSE)
+
+    def raised(self) -> bool:
+        """By whichever process."""
+        fd = open_lock(self._lock)
+        try:
+            return not try_lock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
 def open_lock(path: Path) -> int:

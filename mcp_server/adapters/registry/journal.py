@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -39,7 +40,7 @@ class Segment:
         self.path = path
         self.end = 0
         self.lines = 0
-        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.fd = _open(path)
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -106,6 +107,16 @@ class Segment:
         if entry.prev != prev:
             raise damage(self.path, self.lines + 1, "does not continue the line before it")
         return entry
+
+
+def _open(path: Path) -> int:
+    """A copy on a file system that takes no writes can be read all the same."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def audit_of(fd: int, end: int) -> Iterator[AuditRow]:

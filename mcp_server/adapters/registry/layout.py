@@ -49,6 +49,10 @@ class Layout:
     def leader_lock(self) -> Path:
         return self.root / "leader.lock"
 
+    @property
+    def behind_lock(self) -> Path:
+        return self.root / "behind.lock"
+
     def file(self, name: str) -> Path:
         return self.root / name
 

@@ -179,8 +179,10 @@ def _verify_audit(path: Path, report: Report) -> None:
 
 
 def _verify_modes(layout: Layout, report: Report) -> None:
+    """A directory in a closed home may be read, as the edge's is on purpose; written by others none may be."""
     for path in [layout.root, *sorted(layout.root.iterdir())]:
-        if path.stat().st_mode & 0o077:
+        loose = 0o022 if path.is_dir() and path != layout.root else 0o077
+        if path.stat().st_mode & loose:
             report.remarks.append(f"{path} can be reached by other users")
 
 

@@ -20,7 +20,7 @@ from mcp_server.adapters.registry import audit_files, snapshot
 from mcp_server.adapters.registry.audit_files import AuditMark
 from mcp_server.adapters.registry.disk import refusals, to_the_end
 from mcp_server.adapters.registry.documents import Kind, Said
-from mcp_server.adapters.registry.filelock import FairLock, ModeLock, leading, open_lock, try_lock
+from mcp_server.adapters.registry.filelock import FairLock, Flag, ModeLock, leading, open_lock, try_lock
 from mcp_server.adapters.registry.files import Files
 from mcp_server.adapters.registry.keyring import write_projection
 from mcp_server.adapters.registry.layout import Layout
@@ -58,6 +58,7 @@ class RegistryMirror:
         self._patience = patience
         self._lock = FairLock(layout.write_lock, layout.write_turn)
         self._mode = ModeLock(layout.mode_lock, layout.mode_turn)
+        self._behind = Flag(layout.behind_lock)
         self._queue = anyio.Lock(fast_acquire=True)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
         self._inside = False
@@ -94,6 +95,7 @@ class RegistryMirror:
             os.close(self._lead)
             self._lead = None
         self._mode.close()
+        self._behind.close()
         self._files.close()
         self._writer.shutdown(wait=False)
 
@@ -116,6 +118,12 @@ class RegistryMirror:
 
     def leading(self) -> AbstractAsyncContextManager[bool]:
         return leading(self._layout.leader_lock)
+
+    async def owe(self, owing: bool) -> None:
+        await self._behind.set(owing)
+
+    async def owed(self) -> bool:
+        return self._behind.raised()
 
     def lead(self) -> bool:
         """Whether this process leads the home: once it does, until `close`."""
