@@ -1,6 +1,8 @@
 """What a person can do with a home, sound or damaged."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from mcp_server.domain.audit import AuditFilter
 from mcp_server.domain.errors import Corrupt, NotFound
 from mcp_server.domain.keys import digest
 from tests.registry.samples import add, found, found_key, key, rename, row, segment_of
+from tests.services.engine import EngineMissing, do_without
+from tests.services.spare_engine import mount, unmount
 
 
 @pytest.fixture
@@ -57,6 +61,33 @@ async def test_all_damage_and_all_remarks_are_reported_at_once_and_nothing_is_ch
     ]
     assert any("other users" in remark for remark in report.remarks)
     assert {path.name: path.read_bytes() for path in full.iterdir()} == before
+
+
+async def test_only_what_others_should_not_reach_is_a_remark(full):
+    (full / "edge").mkdir(mode=0o755)
+    assert maintenance.verify(full).remarks == []
+    (full / "edge").chmod(0o777)
+    (full / "HEAD").chmod(0o644)
+    assert [remark.split(" ")[0] for remark in maintenance.verify(full).remarks] == [
+        str(full / "HEAD"),
+        str(full / "edge"),
+    ]
+
+
+async def test_a_copy_on_a_file_system_that_takes_no_writes_is_verified_and_exported(full, tmp_path):
+    place = tmp_path / "copy"
+    place.mkdir(mode=0o700)
+    try:
+        mount(place, 4)
+    except EngineMissing as missing:
+        do_without(str(missing))
+    try:
+        shutil.copytree(full, place / "home")
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        assert maintenance.verify(place / "home").sound
+        assert maintenance.export(place / "home") == maintenance.export(full)
+    finally:
+        unmount(place)
 
 
 async def test_a_torn_tail_is_a_remark(full):
