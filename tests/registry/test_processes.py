@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.adapters.registry.filelock import holders_of
 from mcp_server.adapters.registry.journal import Segment
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.maintenance import verify
@@ -162,12 +163,34 @@ async def test_a_killed_holder_of_the_lock_does_not_keep_it(home):
     wait_until(
         lambda: state.read_text().rpartition(")")[2].split()[0] == "T", seconds=10, what="the writer to stop"
     )
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=rf"stopped \(pid {stopped.pid}\)"):
         await add(mirror, task("k1"))
     stopped.kill()
     stopped.communicate()
     await add(mirror, task("k1"))
     mirror.close()
+
+
+async def test_who_is_stopped_in_the_middle_of_a_call_is_named_to_whom_it_keeps_from_changing_the_mode(home):
+    worker = start(home, "work")
+    assert first_word(worker) == "working"
+    mirror = await RegistryMirror.open(home, patience=0.3)
+    lock = home / "mode.lock"
+    wait_until(lambda: worker.pid in holders_of(lock), seconds=10, what="the worker to hold the mode")
+    worker.send_signal(signal.SIGSTOP)
+    while worker.pid not in holders_of(lock):  # it was stopped between two calls
+        worker.send_signal(signal.SIGCONT)
+        worker.send_signal(signal.SIGSTOP)
+    with pytest.raises(Unavailable, match=rf"stopped \(pid {worker.pid}\)") as refused:
+        async with mirror.switching():
+            pass
+    assert f"kill -CONT {worker.pid}" in refused.value.next
+    worker.send_signal(signal.SIGCONT)
+    async with mirror.switching():
+        pass
+    mirror.close()
+    worker.kill()
+    worker.communicate()
 
 
 async def test_one_process_leads_and_the_next_one_does_when_it_is_killed(home, mirror_of):

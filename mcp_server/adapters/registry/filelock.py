@@ -125,7 +125,8 @@ class Flag:
     def __init__(self, lock: Path) -> None:
         self._fd: int | None = None
         self._lock = lock
-        os.close(open_lock(lock))  # later the disk may have no room for a file
+        with suppress(Unavailable):  # a copy that takes no writes
+            os.close(open_lock(lock))  # later the disk may have no room for a file
 
     async def set(self, raised: bool) -> None:
         """Best effort: whoever looks just now is in the way for a moment, and another that raised it for as long."""
@@ -140,8 +141,11 @@ class Flag:
             await anyio.sleep(_FIRST_PAUSE)
 
     def raised(self) -> bool:
-        """By whichever process."""
-        fd = open_lock(self._lock)
+        """By whichever process; not where nobody can lock anything."""
+        try:
+            fd = open_lock(self._lock)
+        except Unavailable:
+            return False
         try:
             return not try_lock(fd, fcntl.LOCK_SH)
         finally:
@@ -182,8 +186,42 @@ async def _poll(path: Path, operation: int, patience: float) -> int:
 
 async def _pause(path: Path, deadline: float, pause: float) -> float:
     if anyio.current_time() >= deadline:
-        raise Unavailable(
-            f"{path} is held by another process for too long", next="Try again; see who holds it with fuser."
-        )
+        raise held_for_too_long(path)
     await anyio.sleep(pause)
     return min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def held_for_too_long(path: Path) -> Unavailable:
+    """A process that is stopped in the middle of a call is the usual reason, and the one that a person can mend."""
+    holders = holders_of(path)
+    stopped = [pid for pid in holders if _is_stopped(pid)]
+    if stopped:
+        pids = " ".join(str(pid) for pid in stopped)
+        return Unavailable(
+            f"{path.name} is held by a process that is stopped (pid {pids})",
+            next=f"Let it go on (kill -CONT {pids}) or end it (kill -KILL {pids}); nothing that it acknowledged is lost.",
+        )
+    named = f" (pid {' '.join(str(pid) for pid in holders)})" if holders else ""
+    return Unavailable(
+        f"{path} is held by another process for too long{named}",
+        next="Try again; see who holds it with fuser.",
+    )
+
+
+def holders_of(path: Path) -> list[int]:
+    """The processes that have locked the file, as far as the system tells: other than this one, each once."""
+    found: dict[int, None] = {}
+    with suppress(OSError):
+        status = path.stat()
+        file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and "->" not in fields and file in fields:
+                found[int(fields[fields.index(file) - 1])] = None
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    return False

@@ -20,7 +20,16 @@ from mcp_server.adapters.registry import audit_files, snapshot
 from mcp_server.adapters.registry.audit_files import AuditMark
 from mcp_server.adapters.registry.disk import refusals, to_the_end
 from mcp_server.adapters.registry.documents import Kind, Said
-from mcp_server.adapters.registry.filelock import FairLock, Flag, ModeLock, leading, open_lock, try_lock
+from mcp_server.adapters.registry.filelock import (
+    FairLock,
+    Flag,
+    ModeLock,
+    held_for_too_long,
+    holders_of,
+    leading,
+    open_lock,
+    try_lock,
+)
 from mcp_server.adapters.registry.files import Files
 from mcp_server.adapters.registry.keyring import write_projection
 from mcp_server.adapters.registry.layout import Layout
@@ -278,6 +287,8 @@ class RegistryMirror:
             except BaseException:
                 self._queue.release()
                 raise
+        if holders_of(self._layout.write_lock):
+            raise held_for_too_long(self._layout.write_lock)
         raise Unavailable("the registry is busy: its write lock could not be had in time")
 
     def _refuse_when_broken(self) -> None:
