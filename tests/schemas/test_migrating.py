@@ -41,6 +41,16 @@ async def test_a_failing_migration_leaves_nothing_of_itself_and_those_before_it_
         await bench.rows("SELECT * FROM two")
 
 
+async def test_what_is_broken_only_at_the_end_of_its_transaction_is_said_with_its_file(bench):
+    deferred = "REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED"
+    bench.migration("001_one", f"{ONE}CREATE TABLE two (id integer PRIMARY KEY, one integer {deferred});")
+    bench.migration("002_broken", "INSERT INTO two VALUES (1, 7);")
+    with pytest.raises(StatementFailed, match=r"002_broken/up\.sql"):
+        await bench.deploy()
+    assert [row.label for row in await bench.ledger()] == ["001_one"]
+    assert await bench.rows("SELECT count(*) FROM two") == ((0,),)
+
+
 async def test_an_edited_file_stops_with_its_name(bench):
     two_migrations(bench)
     await bench.deploy()

@@ -55,11 +55,9 @@ class DiskFolders:
         base = folder.path / "migrations"
         if not base.is_dir():
             return ()
-        found = [
-            self._migration(each)
-            for each in sorted(base.iterdir())
-            if each.is_dir() and not each.name.startswith((".", "_"))
-        ]
+        with os.scandir(base) as entries:
+            names = sorted(each.name for each in entries if each.is_dir())
+        found = [self._migration(base / name) for name in names if not name.startswith((".", "_"))]
         return require_versions(found, f"{folder.name}/migrations")
 
     def schema(self, folder: Folder) -> str | None:
@@ -73,15 +71,25 @@ class DiskFolders:
         return found[0] if found else None
 
     def read(self, path: Path) -> str:
-        where = self._named(path)
+        text = self._text(path)
+        if text is None:
+            raise Invalid(f"there is no {self._named(path)}")
+        return text
+
+    def _text(self, path: Path) -> str | None:
+        """None where there is no such file."""
         try:
             text = path.read_bytes().decode("utf-8").removeprefix(BOM)
         except FileNotFoundError:
-            raise Invalid(f"there is no {where}") from None
+            return None
+        except IsADirectoryError:
+            raise Invalid(f"{self._named(path)} is a directory") from None
+        except PermissionError:
+            raise Invalid(f"{self._named(path)} may not be read") from None
         except UnicodeDecodeError as error:
-            raise Invalid(f"{where} is not UTF-8 (byte {error.start})") from error
+            raise Invalid(f"{self._named(path)} is not UTF-8 (byte {error.start})") from error
         if "\x00" in text:
-            raise Invalid(f"{where} holds NUL, which no SQL text can")
+            raise Invalid(f"{self._named(path)} holds NUL, which no SQL text can")
         return text.replace("\r\n", "\n")
 
     def make(self, name: str, engine: Engine) -> Folder:
@@ -154,12 +162,11 @@ class DiskFolders:
                 f"{self._named(path)} is not named VERSION_NAME, as 20261121093000_add_users is",
                 next="Rename the folder, or begin its name with '_' to leave it out.",
             )
-        down = path / "down.sql"
         return Migration(
             version=named["version"],
             name=named["name"],
             up=self.read(path / "up.sql"),
-            down=self.read(down) if down.exists() else None,
+            down=self._text(path / "down.sql"),
             folder=self._named(path),
         )
 

@@ -31,6 +31,8 @@ CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.1
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)
 LOCK_KEY = 0x7175_6179_6D64_62
+WATCH_CLIENT = "SET client_connection_check_interval = 1000"
+"""So that the statement of a killed client ends with it."""
 MAKE_LEDGER = """
     CREATE SCHEMA IF NOT EXISTS quaymaster;
     CREATE TABLE IF NOT EXISTS quaymaster.migrations (
@@ -81,6 +83,7 @@ class PostgresSession:
         self._limits = limits
         self._url = url
         self._locked = False
+        self._watches_clients: bool | None = None
 
     @asynccontextmanager
     async def lock(self, owner: str, wait: float) -> AsyncIterator[None]:
@@ -121,16 +124,15 @@ class PostgresSession:
         self, statements: Sequence[Statement], ledger: Ledger | None, *, where: str = "", watch: bool = False
     ) -> Footprint:
         await self._ready()
-        async with self._connection.transaction():
-            before = await self._answers() if watch else {}
-            for statement in statements:
-                await self._execute(statement, where)
-            footprint = footprint_of(before, await self._answers()) if watch else Footprint()
-            if ledger is not None:
-                await self._write(ledger)
-            faults.at("schemas.before_commit")
-            with _told(where, None):
-                await self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        with _told(where, None):  # deferred constraints are looked at when it is committed
+            async with self._connection.transaction():
+                before = await self._answers() if watch else {}
+                for statement in statements:
+                    await self._execute(statement, where)
+                footprint = footprint_of(before, await self._answers()) if watch else Footprint()
+                if ledger is not None:
+                    await self._write(ledger)
+                faults.at("schemas.before_commit")
         faults.at("schemas.committed")
         return footprint
 
@@ -200,26 +202,38 @@ class PostgresSession:
     # -- steps ------------------------------------------------------------------------------------
 
     async def _ready(self) -> None:
-        """Forget what the last script has set, and make sure that the lock is this very session's."""
-        await self._limit()
+        """Forget what the last script has set, and make sure that the lock is this very session's: all in one
+        message, because this stands before every migration."""
         if not self._locked:
+            await self._limit()
             return
-        if not await self._connection.fetchval(_held("pg_backend_pid()", LOCK_KEY)):
+        try:
+            await self._limit(f"SELECT 1 / ({_held('pg_backend_pid()', LOCK_KEY)})")
+        except asyncpg.DivisionByZeroError as error:
             raise Unavailable(
                 "the lock of this run was lost: the connection goes through a pooler",
                 next="Set the variable that ends in _DIRECT_URL to the database's own address.",
-            )
+            ) from error
 
-    async def _limit(self) -> None:
-        lock, statement = (f"{int(each * 1000)}ms" for each in self._limits[:2])
-        await self._connection.execute("RESET ALL")
-        await self._connection.execute(
-            "SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false)",
-            lock,
-            statement,
-        )
-        with suppress(asyncpg.PostgresError):
-            await self._connection.execute("SET client_connection_check_interval = '1s'")
+    async def _limit(self, *more: str) -> None:
+        if self._watches_clients is None:
+            self._watches_clients = await self._knows(WATCH_CLIENT)
+        lock, statement = (int(each * 1000) for each in self._limits[:2])
+        settings = [
+            "RESET ALL",
+            f"SET lock_timeout = {lock}",
+            f"SET statement_timeout = {statement}",
+            *([WATCH_CLIENT] if self._watches_clients else []),
+        ]
+        await self._connection.execute("; ".join([*settings, *more]))
+
+    async def _knows(self, setting: str) -> bool:
+        """Whether this server, on its system, has the setting."""
+        try:
+            await self._connection.execute(setting)
+        except asyncpg.PostgresError:
+            return False
+        return True
 
     async def _execute(self, statement: Statement, where: str) -> None:
         faults.at("schemas.statement")
