@@ -10,10 +10,10 @@ from mcp_server.adapters.backup_files.sealed import SealedFiles
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.app.hosting import routing_of
 from mcp_server.app.house import House, open_app
-from mcp_server.app.stores import primary_of, store_over
+from mcp_server.app.stores import away, primary_of, store_over
 from mcp_server.app.workplace import workplace
 from mcp_server.config import Settings
-from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, Unavailable
+from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import Claim, Outage
@@ -35,7 +35,7 @@ async def migrations(settings: Settings, *, up: bool) -> list[tuple[str, str]]:
             await primary.migrations.up()
         return _migration_states(await primary.migrations.status())
     except Outage as outage:
-        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+        raise away(outage.reason, settings) from outage
     finally:
         await primary.close()
 
@@ -162,7 +162,7 @@ async def registry_import(settings: Settings) -> dict[str, int]:
     try:
         return await bring_over(primary, mirror, _records_of(registry_export(settings)))
     except Outage as outage:
-        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+        raise away(outage.reason, settings) from outage
     finally:
         mirror.close()
         await primary.close()
@@ -182,7 +182,7 @@ async def registry_claim(settings: Settings, *, force: bool) -> Claim:
         home = (await mirror.refresh()).home
         return await (Membership(primary, mirror, home).force() if force else primary.claim(home))
     except Outage as outage:
-        raise Unavailable(f"PostgreSQL cannot be reached: {outage.reason}") from outage
+        raise away(outage.reason, settings) from outage
     finally:
         mirror.close()
         await primary.close()

@@ -11,8 +11,8 @@ import anyio
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.registry.store import RegistryStore
-from mcp_server.config import Settings
-from mcp_server.domain.errors import Invalid
+from mcp_server.config import Settings, effective
+from mcp_server.domain.errors import Invalid, Unavailable
 from mcp_server.ports.store import Store
 
 if TYPE_CHECKING:
@@ -85,3 +85,9 @@ def primary_of(settings: Settings) -> PostgresPrimary:
             connect_timeout=settings.db_connect_timeout,
         )
     )
+
+
+def away(reason: str, settings: Settings) -> Unavailable:
+    """What a person at the command line is told of a PostgreSQL that is not there: which one, too."""
+    where = next(row.value for row in effective(settings) if row.name == "QUAYMASTER_DATABASE_URL")
+    return Unavailable(f"{reason}: {where}", next="See that it runs there, and that the address is right.")

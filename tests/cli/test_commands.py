@@ -144,7 +144,9 @@ def test_doctor_says_what_works_and_fails_where_something_does_not(tmp_path):
     away = {"QUAYMASTER_DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/quay"}
     ill = run_quaymaster("doctor", home=tmp_path, settings=away)
     assert ill.returncode == 1
-    assert "FAIL  PostgreSQL: PostgreSQL cannot be reached" in ill.stdout
+    assert "FAIL  PostgreSQL: PostgreSQL cannot be reached (ConnectionRefusedError): " in ill.stdout
+    assert "@127.0.0.1:1/quay\n" in ill.stdout
+    assert ill.stdout.count("PostgreSQL cannot be reached") == 2, "once for the store, once for itself"
     assert "hunter2" not in ill.stdout + ill.stderr
 
 

@@ -98,7 +98,7 @@ class FailoverStore:
         except Outage as outage:
             if facts.mode == "embedded":
                 raise Unavailable(
-                    f"PostgreSQL cannot be reached ({outage.reason}) and this home has no mirror of it yet",
+                    f"{outage.reason}, and this home has no mirror of it yet",
                     next="Check QUAYMASTER_DATABASE_URL and that PostgreSQL runs, then start again.",
                 ) from outage
             await self._leave_primary(outage)
