@@ -69,6 +69,8 @@ class Routing:
 
     async def mend(self) -> int:
         """The proxy runs, and its state is as the store says; how much was put right."""
+        if not self._slots.edge.routes_traffic:
+            return 0
         pairs = await self._pairs()
         if any(pair.active is not None for pair in pairs):
             await self._bring_up()
@@ -82,6 +84,8 @@ class Routing:
 
     async def differences(self) -> tuple[str, ...]:
         """What the proxy's state and its answers have otherwise than the store, a sentence each. Changes nothing."""
+        if not self._slots.edge.routes_traffic:
+            return ()
         observed = await self._all_observed()
         known = {_name(pair) for pair in await self._pairs()}
         found = []

@@ -25,6 +25,32 @@ def test_the_edges_configuration_is_the_same_each_time_and_what_is_missing_is_sa
     assert "No Caddy of this installation answers" in checked.stdout
 
 
+def test_the_configuration_is_spelled_for_the_version_that_is_named(tmp_path: Path) -> None:
+    settings = {
+        "QUAYMASTER_EDGE_MODE": "host",
+        "QUAYMASTER_EDGE_TLS": "internal",
+        "QUAYMASTER_EDGE_EMAIL": "a@quay.test",
+    }
+    for version, key in (("2.6.2", "ask"), ("v2.7", "ask"), ("2.8", "permission"), ("2.11.7", "permission")):
+        printed = run_quaymaster("edge", "config", "--caddy", version, home=tmp_path, settings=settings)
+        assert list(json.loads(printed.stdout)["apps"]["tls"]["automation"]["on_demand"]) == [key]
+    refused = run_quaymaster("edge", "config", "--caddy", "new", home=tmp_path, settings=settings)
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_a_directory_elsewhere_is_used_in_place_of_the_homes(tmp_path: Path) -> None:
+    home, place = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir(mode=0o700)
+    settings = {"QUAYMASTER_EDGE_MODE": "host", "QUAYMASTER_EDGE_DIR": str(place)}
+    printed = run_quaymaster("edge", "config", home=home, settings=settings).stdout
+    assert f'"{place}/switch"' in printed
+    assert str(home) not in printed
+    assert (place / "probe").stat().st_mode & 0o777 == 0o600
+    assert not (home / "edge").exists()
+    nginx = run_quaymaster("edge", "config", home=home, settings={**settings, "QUAYMASTER_EDGE": "nginx"})
+    assert nginx.stdout == f"include {place}/nginx.conf;\n"
+
+
 def test_a_rotated_key_seals_and_the_one_before_still_opens(tmp_path: Path) -> None:
     old = sealer(tmp_path).seal(b"x", PLACE)
     rotated = run_quaymaster("secrets", "rotate", home=tmp_path)

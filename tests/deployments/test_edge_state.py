@@ -101,6 +101,14 @@ async def test_a_proxy_that_is_gone_is_told_once_and_comes_back_by_itself(harbou
         assert check(harbour) == (0, [])
 
 
+async def test_where_the_person_routes_nothing_is_compared_and_nothing_mended(harbour: Harbour) -> None:
+    harbour.settings["edge"] = "off"
+    async with harbour.server() as desk:
+        await promoted(desk, harbour)
+        assert (await desk.house.hosting.recovery.run_once()).nothing
+        assert check(harbour) == (0, [])
+
+
 @pytest.mark.timeout(300)
 async def test_all_of_many_domains_are_answered_and_survive_the_loss_of_the_directory(
     harbour: Harbour,
