@@ -144,3 +144,24 @@ def test_light_dark_and_narrow(serve: Serve, sqlite_url: str, enter: Open):
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == ("rgb(22, 24, 28)" if scheme == "dark" else "rgb(255, 255, 255)")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_value_is_edited_by_the_keyboard_alone_and_the_count_follows(
+    serve: Serve, sqlite_url: str, enter: Open
+):
+    page = enter(serve(sqlite_url, writable=True))
+    table(page, "authors")
+    expect(page.locator("main")).to_contain_text("Double-click or Enter edits a value.")
+    page.locator("tbody tr").nth(1).locator("td").nth(1).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("New value")).to_be_focused()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Bertha")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr").nth(1)).to_contain_text("Bertha")
+    expect(page.locator("main .bar").first).to_contain_text("2 rows")
+    page.get_by_role("button", name="Delete row").last.click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator("main .bar").first).to_contain_text("1 row")

@@ -73,7 +73,11 @@ def studio_app(studio: Studio) -> Gate:
         await studio.remove(_text(body, "table"), body.get("key"))
         return {}
 
-    routes = [Route(path, _file(*found)) for path, found in FILES.items()]
+    async def no_icon(_: Request) -> Response:
+        return Response(status_code=204, headers=SAFE_HEADERS)
+
+    routes = [Route("/favicon.ico", no_icon)]
+    routes += [Route(path, _file(*found)) for path, found in FILES.items()]
     routes += [Route(f"/api/{each.__name__}", _answering(each)) for each in (schema, rows)]
     routes += [
         Route(f"/api/{each.__name__}", _answering(each), methods=["POST"])

@@ -92,7 +92,7 @@ function head(table, view) {
     return link;
   };
   return make("div", { className: "bar" }, make("h2", { textContent: table.name }),
-    make("span", { className: "quiet", textContent: table.kind === "view" ? "view" : `${counted(table.count)} rows` }),
+    make("span", { className: "quiet", textContent: table.kind === "view" ? "view" : `${counted(table.count)} row${table.count?.rows === 1 ? "" : "s"}` }),
     make("span", { className: "grow" }), make("span", { className: "tabs" }, tab("Rows", ""), tab("Schema", "schema")));
 }
 
@@ -110,7 +110,7 @@ async function showRows(table, filters, before, after) {
     return;
   }
   if (mine !== turn) return;
-  const again = () => showRows(table, filters, before, after);
+  const again = () => showRows(schema.tables.find((each) => each.name === table.name) ?? table, filters, before, after);
   const last = found.rows.at(-1);
   const previous = make("button", { textContent: "← Previous", disabled: !before.length,
     onclick: () => showRows(table, filters, before.slice(0, -1), before.at(-1)) });
@@ -122,6 +122,7 @@ async function showRows(table, filters, before, after) {
     found.rows.length ? grid(table, found.rows, again) : make("p", { className: "empty", textContent: filters.length ? "No row matches." : "This table is empty." }),
     make("div", { className: "bar" }, make("span", { className: "quiet", textContent: where }),
       found.more && !table.told_apart ? make("span", { className: "quiet", textContent: "Only the first rows: nothing tells them apart." }) : null,
+      edited(table) && found.rows.length ? make("span", { className: "quiet", textContent: "Double-click or Enter edits a value." }) : null,
       make("span", { className: "grow" }),
       schema.writable && table.kind === "table" ? make("button", { textContent: "Add row", onclick: () => addRow(table, again) }) : null,
       previous, next));
@@ -143,9 +144,12 @@ function filterBar(table, filters) {
   return make("div", { className: "bar" }, form, ...chips);
 }
 
+const edited = (table) => schema.writable && table.kind === "table" && table.told_apart;
+const isNumber = (column) => NUMBERS.test(column.base) && !column.array;
+
 function grid(table, rows, again) {
-  const edits = schema.writable && table.kind === "table" && table.told_apart;
-  const titles = table.columns.map((each) => make("th", { scope: "col" }, each.name + (table.key.includes(each.name) ? " · key" : ""),
+  const edits = edited(table);
+  const titles = table.columns.map((each) => make("th", { scope: "col", className: isNumber(each) ? "number" : "" }, each.name + (table.key.includes(each.name) ? " · key" : ""),
     make("small", { textContent: each.type })));
   if (edits) titles.push(make("th", { scope: "col", "aria-label": "Actions" }));
   const body = rows.map((row) => {
@@ -158,7 +162,7 @@ function grid(table, rows, again) {
 
 function cell(table, row, column, place, edits, again) {
   const [text, length] = row.cells[place];
-  const node = make("td", { className: NUMBERS.test(column.base) && !column.array ? "number" : "" });
+  const node = make("td", { className: isNumber(column) ? "number" : "" });
   if (text === null) node.append(make("span", { className: "null", textContent: "null" }));
   else {
     const shown = text.length > 120 ? `${text.slice(0, 120)}…` : text;
@@ -172,7 +176,12 @@ function cell(table, row, column, place, edits, again) {
       value.append(make("button", { className: "cut", textContent: "more", "aria-label": `Whole value of ${column.name}`, onclick: () => wholeValue(table, row, column) }));
     }
   }
-  if (edits && !column.fixed) node.ondblclick = () => editValue(table, row, column, again);
+  if (edits && !column.fixed) {
+    node.tabIndex = 0;
+    node.title = "Double-click or Enter edits";
+    node.ondblclick = () => editValue(table, row, column, again);
+    node.onkeydown = (event) => { if (event.key === "Enter" && event.target === node) { event.preventDefault(); node.ondblclick(); } };
+  }
   return node;
 }
 
@@ -214,6 +223,7 @@ async function editValue(table, row, column, again) {
     settle(form, "change", { table: table.name, key: row.key, column: column.name, before: before.text, after: nothing.checked ? null : area.value }, again);
   };
   open(`Edit ${column.name}`, form);
+  if (!area.disabled) area.focus();
 }
 
 function addRow(table, again) {
@@ -241,6 +251,8 @@ async function settle(form, path, body, again) {
     await ask(path, body);
     dialog.close();
     tell("Saved.");
+    schema = await ask("schema");
+    showTables();
     await again();
   } catch (error) { form.querySelector(".error").textContent = error.message; }
 }
@@ -275,7 +287,7 @@ function showSql() {
     try {
       const found = await ask("query", { sql: area.value });
       const shown = (value) => value === null ? make("span", { className: "null", textContent: "null" }) : typeof value === "object" ? JSON.stringify(value) : String(value);
-      const titles = found.columns.map((each) => make("th", { scope: "col" }, each.name, make("small", { textContent: each.type })));
+      const titles = found.columns.map((each, place) => make("th", { scope: "col", className: typeof found.rows[0]?.[place] === "number" ? "number" : "" }, each.name, make("small", { textContent: each.type })));
       const rows = found.rows.map((row) => make("tr", {}, ...row.map((value) => make("td", { className: typeof value === "number" ? "number" : "", title: typeof value === "string" ? value.slice(0, 1000) : "" }, shown(value)))));
       result.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...titles)), make("tbody", {}, ...rows)));
       result.hidden = false;
