@@ -27,7 +27,7 @@ from mcp_server.ports.store import Intent, Reading, Transaction
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.changes import Changes
-from mcp_server.services.databases.creation import sqlite_place
+from mcp_server.services.databases.drafts import sqlite_place
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.works import Work

@@ -150,7 +150,7 @@ class Changes:
         await self._servers.create(self._servers.workload(place, "database", superuser, access, verifiers))
         self._step("databases.start.created")
         await self._start_where_it_can(place)
-        await self._creation.take_over(changed.change(access=access))
+        await self._creation.making.take_over(changed.change(access=access))
         return await self._end_rotation(changed)
 
     # -- passwords

@@ -68,7 +68,7 @@ class Recovery:
     async def _settle(self, database: Database) -> None:
         try:
             if database.stage == "creating":
-                await self._creation.give_up(database, "its server process ended")
+                await self._creation.unfinished.give_up(database, "its server process ended")
             elif database.stage == "deleting":
                 await self._changes.finish_deletion(database)
             elif database.next_access is not None and database.wanted == "running":
