@@ -15,6 +15,7 @@ from tests.services.postgres import PostgresServer
 
 ROUNDS = 5
 CALLS = 100
+MANY = 600
 
 
 async def tool(client: Client, name: str, /, **arguments: Any) -> Any:
@@ -73,17 +74,16 @@ async def _over_http(url: str, port: int, key: str) -> list[Row]:
                 repeat("echo + SELECT 1", asking, "echo", lambda _: name),
                 repeat("get_project", ours, "get_project", lambda _: name),
             )
-            raw = await _raw_transaction(url)
-            rounds = []
+            writes = []
             for _ in range(ROUNDS):
                 echoed = await repeat("bare echo", bare, "echo", lambda _: name)()
-                rounds.append((await repeat("lock_files", ours, "lock_files", path)(), echoed))
-                await tool(ours, "release_files", project="bench", agent="bench")
-            write, echo2 = sorted(rounds, key=lambda pair: pair[0].p50)[ROUNDS // 2]
+                raw = await _raw_transaction(url)
+                written = await repeat("lock_files", ours, "lock_files", path)()
+                writes.append(_write_row("lock_files, HTTP, PostgreSQL", written, echoed, raw))
             return [
                 against("get_project, HTTP, PostgreSQL", read, verified, limit=1.3, target="<= 1.3 x"),
                 against("get_project, HTTP, PostgreSQL", read, echo, limit=2.2, target="<= 2.2 x"),
-                _write_row("lock_files, HTTP, PostgreSQL", write, echo2, raw),
+                sorted(writes, key=lambda row: row.ratio or 0)[ROUNDS // 2],
                 await _many(bare, ours, 16, counter),
                 await _many(bare, ours, 64, counter),
             ]
@@ -113,9 +113,11 @@ async def _many(bare: Client, ours: Client, callers: int, counter: Any) -> Row:
         else:
             await tool(ours, "get_project", name="bench")
 
-    total = 1500
-    theirs = await timed("echo", lambda _: tool(bare, "echo", name="x"), calls=total, callers=callers)
-    mine = await timed("mixed", mixed, calls=total, callers=callers)
+    rounds = []
+    for _ in range(ROUNDS):
+        theirs = await timed("echo", lambda _: tool(bare, "echo", name="x"), calls=MANY, callers=callers)
+        rounds.append((theirs, await timed("mixed", mixed, calls=MANY, callers=callers)))
+    theirs, mine = sorted(rounds, key=lambda pair: pair[1].rate / pair[0].rate)[ROUNDS // 2]
     share = mine.rate / theirs.rate
     good = share >= 0.5 and mine.errors == 0 and mine.p99 <= 20 * mine.p50
     value = f"{mine.rate:.0f}/s, p50 {mine.p50:.0f} ms, p99 {mine.p99:.0f} ms, {mine.errors} errors"
