@@ -28,7 +28,7 @@ COMMANDS = (
 
 WORDS: dict[str, tuple[str, str]] = {
     "db": (
-        "The databases of this code base: one folder below db/ for each.",
+        "the databases of this code base: one folder below db/ for each",
         "이 코드베이스의 데이터베이스들: db/ 아래의 폴더 하나가 데이터베이스 하나입니다.",
     ),
     "commands": ("commands", "명령"),

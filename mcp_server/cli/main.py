@@ -38,7 +38,7 @@ def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Contex
     """Carry out one command line; returns its exit code."""
     context = context or Context(find_root)
     try:
-        chosen = parser().parse_args(arguments)
+        chosen = parser(lambda: context.root.version()).parse_args(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
     try:
@@ -60,16 +60,28 @@ def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Contex
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(version: Callable[[], str]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="quaymaster",
         description="Infrastructure for AI agents over MCP: projects, tasks, file locks, teams and keys.",
         allow_abbrev=False,
     )
+    top.add_argument("--version", action=_Version, const=version, help="print the version and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for each in COMMANDS:
         each.add(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Asks for the version only when it is wanted: that imports the server."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, const: Callable[[], str], help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, const=const, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"{parser.prog} {self.const()}")
+        parser.exit()
 
 
 def _carry_out(chosen: argparse.Namespace, context: Context) -> int:

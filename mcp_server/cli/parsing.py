@@ -21,17 +21,17 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def port_number(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise ValueError
-    return number
+    return _within(text, range(65536), "must be a whole number, 0 to 65535")
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    return _within(text, range(1, 10**9), "must be a whole number, 1 or more")
+
+
+def _within(text: str, allowed: range, rule: str) -> int:
+    if text.isdecimal() and len(text) < 10 and int(text) in allowed:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{rule}; not {text[:50]!r}")
 
 
 def group(commands: Commands, name: str, help_text: str) -> Commands:

@@ -206,7 +206,7 @@ class Keys:
             else:
                 found = await tx.teams.get(team or call.caller.team_id) or await tx.teams.by_slug(team or "")
             if found is None:
-                raise NotFound("no such key" if key_id is not None else "no such team")
+                raise _not_found(team or call.caller.team_id, key_id)
             return found
 
         found = await self._calls.read(reading)
@@ -262,6 +262,16 @@ class Keys:
                 "this is the last owner key of the team",
                 next="rotate_key replaces it at once; or create another owner key first.",
             )
+
+
+def _not_found(team: str, key_id: str | None) -> NotFound:
+    if key_id is not None:
+        return NotFound("no key of that id", next="'quaymaster keys list --team T' shows the keys of a team.")
+    return NotFound(
+        f"no team '{team[:100]}'",
+        next="A team is named by its id or its slug. The first start makes the team 'local'; so does "
+        "'quaymaster keys create --team local --role owner'.",
+    )
 
 
 def draw_key(prefix: str, team_id: str, role: Role) -> str:

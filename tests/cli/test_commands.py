@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,9 @@ def test_keys_are_listed_rotated_and_revoked(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["keys", "create", "--team", "none", "--role", "owner"], 4, "no such team"),
-        (["keys", "revoke", "k-none"], 4, "no such key"),
+        (["keys", "create", "--team", "none", "--role", "owner"], 4, "no team 'none'"),
+        (["keys", "list"], 4, "quaymaster keys create --team local --role owner"),
+        (["keys", "revoke", "k-none"], 4, "no key of that id. 'quaymaster keys list"),
         (["keys", "create", "--team", "local", "--role", "king"], 2, "invalid choice"),
         (["keys", "create", "--team", "local", "--role", "owner", "--scopes", "x"], 2, "scopes"),
         (["keys"], 2, "required"),
@@ -67,7 +69,12 @@ def test_keys_are_listed_rotated_and_revoked(tmp_path):
         (["migrate", "status"], 2, "no PostgreSQL is configured"),
         (["registry", "import"], 2, "no PostgreSQL is configured"),
         (["locks", "check", "--project", "shop"], 2, "name the paths, or say --staged"),
-        (["serve", "--port", "99999"], 2, "invalid port_number value"),
+        (["serve", "--port", "99999"], 2, "must be a whole number, 0 to 65535; not '99999'"),
+        (
+            ["keys", "create", "--team", "local", "--role", "owner", "--expires", "-1"],
+            2,
+            "1 or more; not '-1'",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence_with_its_exit_code(tmp_path, arguments, code, said):
@@ -75,6 +82,11 @@ def test_what_cannot_be_done_is_said_in_a_sentence_with_its_exit_code(tmp_path, 
     assert (ended.returncode, ended.stdout) == (code, "")
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_version_is_a_line_on_stdout(tmp_path):
+    shown = run_quaymaster("--version", home=tmp_path)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"quaymaster {version('quaymaster')}\n", "")
 
 
 def test_wrong_settings_are_all_named_at_once_and_none_is_quoted(tmp_path):
