@@ -9,7 +9,8 @@ from pydantic import Field
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
-from mcp_server.services.backups.service import BackupList, Backups, BackupView
+from mcp_server.services.backups.service import Backups
+from mcp_server.services.backups.views import BackupList, BackupView
 from mcp_server.services.calls import Call
 from mcp_server.tools.arguments import Cursor, Limit, ProjectName
 from mcp_server.tools.catalogue import Catalogue

@@ -19,7 +19,8 @@ from mcp_server.ports.backups import BackupFiles, Scratch, Sink
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.installation_backups import ControlPlane, RegistryCopies
 from mcp_server.ports.store import Intent, Store, Transaction
-from mcp_server.services.backups.installation_restores import InstallationRestores, require_same
+from mcp_server.services.backups.copying import require_same
+from mcp_server.services.backups.installation_restores import InstallationRestores
 from mcp_server.services.databases.options import Step, no_step
 
 log = logging.getLogger(__name__)

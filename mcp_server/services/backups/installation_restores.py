@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
 import anyio
 
-from mcp_server.domain.backups import TableSum, differences
 from mcp_server.domain.database_copies import scratch_name
 from mcp_server.domain.errors import Corrupt, Invalid
 from mcp_server.domain.installation_backups import (
@@ -21,6 +20,7 @@ from mcp_server.domain.installation_backups import (
 )
 from mcp_server.ports.backups import BackupFiles, Scratch
 from mcp_server.ports.installation_backups import ControlPlane, RegistryCopies
+from mcp_server.services.backups.copying import require_same
 
 TIDY_SECONDS = 60.0
 LONGEST_LINE = 64 * 1024 * 1024
@@ -118,12 +118,3 @@ class InstallationRestores:
                 begun = bool(newline)
             if rest:
                 yield rest
-
-
-def require_same(expected: Sequence[TableSum], found: Sequence[TableSum]) -> None:
-    wrong = differences(expected, found)
-    if wrong:
-        raise Corrupt(
-            f"the restored copy differs: {'; '.join(wrong[:5])}",
-            next="Make a new backup; this one is not used.",
-        )

@@ -8,28 +8,23 @@ from functools import partial
 
 import anyio
 
-from mcp_server.domain.backups import (
-    SUFFIX,
-    Backup,
-    Reason,
-    Retention,
-    TableSum,
-    differences,
-    expired,
-)
-from mcp_server.domain.database_copies import closed, put_right, scratch_name, swapped
-from mcp_server.domain.databases import Access, Database, Engine, Place
-from mcp_server.domain.errors import Conflict, Corrupt, NotFound, QuaymasterError, Unavailable, WrongHost
+from mcp_server.domain.backups import SUFFIX, Backup, Reason, Retention, expired
+from mcp_server.domain.database_copies import put_right
+from mcp_server.domain.databases import Database
+from mcp_server.domain.errors import Conflict, NotFound, QuaymasterError, WrongHost
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.queries import SqliteFile
-from mcp_server.domain.records import Moment, Value
+from mcp_server.domain.records import Moment
 from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
 from mcp_server.ports.store import Intent, Reading, Transaction
 from mcp_server.services.access import project_of
-from mcp_server.services.backups.dumps import DUMP_SECONDS, Dumps
+from mcp_server.services.backups.copying import Copying
+from mcp_server.services.backups.dumps import Dumps
+from mcp_server.services.backups.restoring import Restoring
+from mcp_server.services.backups.views import BackupList, BackupView, item_of, view_of
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.changes import Changes
 from mcp_server.services.databases.parts import Parts
@@ -40,44 +35,7 @@ from mcp_server.services.works import Tell, Work, nobody
 log = logging.getLogger(__name__)
 TEND = Intent("tend_backups", "quaymaster")
 SETTLE_SECONDS = 60.0
-PROOF_SECONDS = 1800.0
 BETWEEN_LOOKS = 60.0
-
-
-class BackupView(Result):
-    """`verified_at`: restored into a scratch database, and every table had the same rows and hashes."""
-
-    id: str
-    project: str | None = None
-    environment: EnvironmentName | None = None
-    engine: Engine | None
-    reason: Reason
-    state: str
-    bytes: int = 0
-    tables: int = 0
-    rows: int = 0
-    created_at: Moment
-    verified_at: Moment | None = None
-    error: str | None = None
-    next: str | None = None
-
-
-class BackupItem(Value):
-    id: str
-    project: str | None = None
-    environment: EnvironmentName | None = None
-    engine: Engine | None
-    reason: Reason
-    state: str
-    bytes: int
-    created_at: Moment
-    verified_at: Moment | None = None
-    error: str | None = None
-
-
-class BackupList(Result):
-    items: tuple[BackupItem, ...]
-    cursor: str | None = None
 
 
 class _Noted(Result):
@@ -105,6 +63,8 @@ class Backups:
         self._copies = copies
         self._scratch = scratch
         self._dumps = Dumps(parts.engine, parts.servers)
+        self._copying = Copying(parts, files, sums, copies, scratch)
+        self._restoring = Restoring(parts, self._copying, copies, self.make)
         self._retention = retention or Retention()
         self._hours = hours
 
@@ -131,7 +91,7 @@ class Backups:
         if backup.stage == "writing" and backup.worker == self._parts.workers.me:
             work = self._parts.works.begin(f"backup {backup.id}", partial(self._work, id=backup.id))
             await work.follow(wait_seconds, call.tell)
-        return _view(await self._standing(noted.id))
+        return view_of(await self._standing(noted.id))
 
     async def list(
         self, call: Call, *, project: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
@@ -141,7 +101,7 @@ class Backups:
 
         async def reading(tx: Reading) -> BackupList:
             page = await tx.backups.of_team(call.caller.team_id, project=project, limit=size, after=cursor)
-            return BackupList(items=tuple(_item(one) for one in page.items), cursor=page.cursor)
+            return BackupList(items=tuple(item_of(one) for one in page.items), cursor=page.cursor)
 
         return await self._parts.calls.read(reading)
 
@@ -201,7 +161,7 @@ class Backups:
             return database
 
         database = await self._parts.calls.read(found)
-        body = partial(self._restoring, backup=chosen, database=database)
+        body = partial(self._restoring.restore, backup=chosen, database=database)
         work = self._parts.works.begin(f"restore {database.uid}", body)
         if not await work.follow(wait_seconds, call.tell):
             return result.change(
@@ -321,10 +281,10 @@ class Backups:
         try:
             self._parts.step("backups.noted")
             await tell("writing")
-            backup = await self._write(backup, database)
+            backup = await self._copying.write(backup, database)
             self._parts.step("backups.written")
             await tell("proving it")
-            await self._prove(backup, database)
+            await self._copying.prove(backup, database)
             self._parts.step("backups.proved")
             await self._settle(backup)
             self._parts.step("backups.settled")
@@ -338,117 +298,6 @@ class Backups:
                 )
                 await self._give_up(backup, why)
             raise
-
-    async def _write(self, backup: Backup, database: Database) -> Backup:
-        if database.path is not None:
-            return await self._write_file(backup, database)
-        place, access = _parts_of(database)
-        login = self._parts.passwords.login_of(database)
-        async with (
-            self._sums.moment(login, seconds=DUMP_SECONDS) as seen,
-            self._files.writing(backup.file, backup.context()) as sink,
-        ):
-            await self._dumps.dump(place, access, seen.snapshot, sink)
-        return backup.change(
-            tables=tuple(seen.tables), extensions=tuple(seen.extensions), server_version=seen.version
-        )
-
-    async def _write_file(self, backup: Backup, database: Database) -> Backup:
-        async with self._scratch.folder() as folder:
-            copy = f"{folder}/copy.db"
-            tables = await self._copies.copy(await self.sqlite_file(database), copy)
-            async with self._files.writing(backup.file, backup.context()) as sink:
-                async for piece in self._scratch.read(copy):
-                    await sink(piece)
-        return backup.change(tables=tuple(tables))
-
-    # -- proving
-
-    async def _prove(self, backup: Backup, database: Database) -> None:
-        """Restore it from its file into a scratch database, and compare. Raises Corrupt with the differences."""
-        if database.path is not None:
-            async with self._scratch.folder() as folder:
-                _require_same(backup, await self._unpacked(backup, f"{folder}/copy.db"))
-            return
-        place, _ = _parts_of(database)
-        name = scratch_name(backup.id)
-        try:
-            _require_same(backup, await self._restored(backup, database, name))
-        finally:
-            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
-                await self._dumps.drop(place, name)
-
-    async def _unpacked(self, backup: Backup, path: str) -> tuple[TableSum, ...]:
-        await self._scratch.write(path, self._files.reading(backup.file, backup.context()))
-        return tuple(await self._copies.tables(path))
-
-    async def _restored(self, backup: Backup, database: Database, name: str) -> tuple[TableSum, ...]:
-        """Into a new database of this name on the server of `database`, as its role."""
-        place, access = _parts_of(database)
-        same_roles = database.isolation == "container" or backup.database_uid == database.uid
-        await self._dumps.restore(
-            place,
-            access,
-            name,
-            backup.extensions,
-            lambda: self._files.reading(backup.file, backup.context()),
-            privileges=same_roles,
-        )
-        self._parts.step("backups.restored")
-        login = self._parts.passwords.login_of(database).change(database=name)
-        return tuple(await self._sums.tables(login, seconds=PROOF_SECONDS))
-
-    # -- restoring
-
-    async def _restoring(self, work: Work, *, backup: Backup, database: Database) -> None:
-        """Ends with the database swapped, or as it was; never in between."""
-        try:
-            await work.tell("backing up what is there now")
-            await self.make(database, "restore")
-            self._parts.step("restore.backed_up")
-            await work.tell("restoring beside it")
-            if database.path is not None:
-                await self._swap_file(backup, database)
-            else:
-                await self._swap_postgres(backup, database)
-            self._parts.step("restore.swapped")
-            await work.tell("swapped in")
-        finally:
-            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
-                await self._parts.store.run(partial(self._released, backup=backup, database=database), TEND)
-
-    async def _swap_file(self, backup: Backup, database: Database) -> None:
-        target = await self.sqlite_file(database)
-        new = f"{target.path}.{backup.id}.new"
-        try:
-            _require_same(backup, await self._unpacked(backup, new))
-            self._parts.step("restore.proved")
-            await self._copies.replace(target, new)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._parts.files.remove(target.root, new)
-
-    async def _swap_postgres(self, backup: Backup, database: Database) -> None:
-        place, access = _parts_of(database)
-        try:
-            _require_same(backup, await self._restored(backup, database, scratch_name(backup.id)))
-            self._parts.step("restore.proved")
-            with anyio.CancelScope(shield=True):
-                await self._dumps.run_sql(place, closed(access))
-                self._parts.step("restore.closed")
-                await self._dumps.run_sql(place, swapped(access, backup.id))
-                self._parts.step("restore.renamed")
-        finally:
-            with anyio.move_on_after(SETTLE_SECONDS, shield=True):
-                await self._dumps.run_sql(place, put_right(access, backup.id))
-
-    async def _released(self, tx: Transaction, *, backup: Backup, database: Database) -> None:
-        held = await tx.databases.hold(database.key)
-        if held is not None and held.uid == database.uid and held.worker == self._parts.workers.me:
-            await tx.databases.save(held.change(worker=None, updated_at=await tx.now()))
-        kept = await tx.backups.hold(backup.id)
-        if kept is not None and kept.worker == self._parts.workers.me:
-            await tx.backups.save(kept.change(worker=None))
 
     # -- settling
 
@@ -493,7 +342,7 @@ class Backups:
         databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
         for database in databases:
             if database.path is not None and database.home == self._parts.site.home:
-                file = await self.sqlite_file(database)
+                file = await self._copying.sqlite_file(database)
                 await self._parts.files.remove(file.root, f"{file.path}.{backup.id}.new")
             ready = database.stage == "ready" and database.wanted == "running"
             if database.place is None or database.access is None or not ready:
@@ -529,10 +378,7 @@ class Backups:
     # -- looking
 
     async def sqlite_file(self, database: Database) -> SqliteFile:
-        files = self._parts.options.files
-        path = database.path or ""
-        root = await self._parts.injection.root_of(database)
-        return SqliteFile(root=files if path.startswith(f"{files}/") else root or files, path=path)
+        return await self._copying.sqlite_file(database)
 
     async def _standing(self, id: str) -> Backup:
         found = await self._parts.store.read(lambda tx: tx.backups.get(id))
@@ -548,42 +394,3 @@ class Backups:
         if found.home != self._parts.site.home:
             raise WrongHost(f"this backup is on {found.host_name}", host=found.host_name)
         return found
-
-
-def _require_same(backup: Backup, found: tuple[TableSum, ...]) -> None:
-    wrong = differences(backup.tables, found)
-    if wrong:
-        raise Corrupt(
-            f"the restored copy differs: {'; '.join(wrong[:5])}",
-            next="Make a new backup; this one is not used.",
-        )
-
-
-def _parts_of(database: Database) -> tuple[Place, Access]:
-    if database.place is None or database.access is None:
-        raise Unavailable("the database has no server")
-    return database.place, database.access
-
-
-def _item(backup: Backup) -> BackupItem:
-    return BackupItem(
-        id=backup.id,
-        project=backup.project,
-        environment=backup.environment,
-        engine=backup.engine,
-        reason=backup.reason,
-        state="verified" if backup.stage == "kept" else backup.stage,
-        bytes=backup.bytes,
-        created_at=backup.created_at,
-        verified_at=backup.verified_at,
-        error=backup.error,
-    )
-
-
-def _view(backup: Backup) -> BackupView:
-    return BackupView(
-        **_item(backup).model_dump(),
-        tables=len(backup.tables),
-        rows=sum(table.rows for table in backup.tables),
-        next="list_backups tells when it is verified." if backup.stage == "writing" else None,
-    )
