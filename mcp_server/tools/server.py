@@ -43,6 +43,7 @@ from mcp_server.services.calls import Call, Calls
 from mcp_server.services.works import Tell
 from mcp_server.tools import answers
 from mcp_server.tools.catalogue import Catalogue, Tool
+from mcp_server.tools.long_calls import LongCalls
 from mcp_server.tools.visits import Door, Visit
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class QuaymasterServer(MCPServer[None]):
             title="Quaymaster",
             version=version,
             instructions=instructions,
+            extensions=[LongCalls(self)],
             cache_hints={"tools/list": CacheHint(ttl_ms=30_000, scope="private")},
             log_level="WARNING",
         )
