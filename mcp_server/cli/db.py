@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 PENDING = 3
 WORST = (OK, PENDING, REFUSED, USAGE, FAILED)
 MIGRATE_TYPES = ("dev", "deploy", "reset", "status", "diff", "resolve")
+ENVIRONMENTS = {
+    "development": "development",
+    "dev": "development",
+    "test": "test",
+    "production": "production",
+    "prod": "production",
+}
 Answer = tuple[int, Any]
 
 
@@ -105,7 +112,7 @@ async def run_db(chosen: argparse.Namespace, context: Context) -> int:
 
     terminal = Terminal(context, as_json=chosen.json)
     root = context.cwd / chosen.root if chosen.root else context.cwd
-    environment = chosen.env or context.environ.get("QUAYMASTER_ENV") or "development"
+    environment = environment_of(chosen.env or context.environ.get("QUAYMASTER_ENV") or "development")
     databases = context.root.code_databases(root, context.environ, environment, lambda: context.settings)
     if chosen.db not in ("new", "version"):
         await databases.places.look_up()
@@ -122,6 +129,16 @@ async def run_db(chosen: argparse.Namespace, context: Context) -> int:
         context.print_json({"databases": answers})
     codes: list[int] = [each["code"] for each in answers]
     return max(codes, key=WORST.index)
+
+
+def environment_of(named: str) -> str:
+    """Raises Invalid for another name: what production forbids must not depend on how its name is spelt."""
+    found = ENVIRONMENTS.get(named.strip().lower())
+    if found is None:
+        raise Invalid(
+            f"there is no environment '{named[:100]}'", next="There are: development, test, production."
+        )
+    return found
 
 
 async def _tried(

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcp_server.cli.context import OK, Context, table
 from mcp_server.cli.db_terminal import Terminal
+from mcp_server.cli.db_words import say
 from mcp_server.domain.errors import Invalid, QuaymasterError
 from mcp_server.domain.schemas.danger import Danger
 from mcp_server.domain.schemas.failures import Refused
@@ -119,6 +120,8 @@ async def _dev(
         return OK, written
     status = await databases.status(folder)
     code, applied = await _apply(databases, folder, chosen, terminal, len(status.pending))
+    if not chosen.name and await databases.is_behind_schema(folder):
+        terminal.tell(say("dev.more", terminal.lang, database=folder.name))
     return code, {**written, **applied}
 
 
@@ -180,6 +183,8 @@ async def rollback(
     if chosen.list:
         found = await databases.status(folder)
         terminal.lines(found.applied[::-1], indent="")
+        if not found.applied:
+            terminal.tell(say("applied.none", terminal.lang, database=folder.name))
         return OK, {"applied": list(found.applied)}
     if not chosen.target:
         raise Invalid.field("--target", "a version, a name, a number of steps, or 'base'")
@@ -203,6 +208,7 @@ async def push(
         return OK, {"changed": False, "unexpressed": []}
     if chosen.plan:
         return _planned(databases, plan, terminal)
+    databases.require_accepted(plan, accept_data_loss=chosen.accept_data_loss)
     _consent(databases, plan, chosen, terminal)
     left = await databases.push(
         folder,
@@ -327,6 +333,9 @@ def _state(stage: str) -> str:
 
 def listed(databases: Databases, chosen: argparse.Namespace, terminal: Terminal, context: Context) -> Any:
     found = databases.list()
+    if not found:
+        terminal.tell(say("list.none", terminal.lang))
+        return {"databases": []}
     rows = [
         [
             each.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import sys
@@ -12,7 +13,7 @@ import anyio
 
 from mcp_server.cli.context import Context
 from mcp_server.cli.db_words import language, say
-from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
 from mcp_server.domain.schemas.danger import Danger, codes
 from mcp_server.domain.schemas.failures import Refused
 
@@ -45,7 +46,9 @@ class Terminal:
     def fail(self, name: str, error: QuaymasterError) -> None:
         head = self._coloured(f"{name}:", "31", self._context.err)
         message = error.message.removeprefix(f"{name}: ").rstrip(".")
-        self._context.tell(f"{head} {message}. {error.next}")
+        # What the arguments of a tool's caller need says nothing to a person at a command line.
+        after = "" if type(error) in (Invalid, NotFound) and error.next == error.default_next else error.next
+        self._context.tell(f"{head} {message}. {after}".rstrip())
 
     @property
     def is_person(self) -> bool:
@@ -68,8 +71,8 @@ class Terminal:
                 environment=plan.environment,
                 number=number,
             )
-            if self._typed(prompt) != code:
-                raise Refused(say("ask.wrong", self.lang))
+            if self._typed(prompt).upper() != code:
+                raise Refused(say("ask.wrong", self.lang), next=say("unchanged", self.lang))
 
     def show(self, plan: Danger) -> None:
         title = say(
@@ -89,17 +92,20 @@ class Terminal:
     async def count_down(self, environment: str) -> None:
         seconds = COUNTDOWN_SECONDS.get(environment, USUAL_COUNTDOWN)
         self.tell(say("deploy.in", self.lang, seconds=seconds))
-        for step in range(seconds * 5):
-            self.bar(step, seconds * 5, f"{seconds - step // 5} s")
-            await anyio.sleep(0.2)
-        self.bar(1, 1, "")
-        self.end_bar()
+        try:
+            for step in range(seconds * 5):
+                self.bar(step, seconds * 5, f"{seconds - step // 5} s")
+                await anyio.sleep(0.2)
+            self.bar(1, 1, "")
+        finally:
+            self.end_bar()
 
     def bar(self, done: int, whole: int, label: str) -> None:
         """A bar on the terminal; nothing elsewhere."""
         if self._context.err.isatty():
             filled = BAR * done // max(whole, 1)
-            self._context.err.write(f"\r\x1b[K[{'#' * filled}{'.' * (BAR - filled)}] {label}")
+            room = max(self._columns() - BAR - 4, 0)
+            self._context.err.write(f"\r\x1b[K[{'#' * filled}{'.' * (BAR - filled)}] {label[:room]}")
             self._context.err.flush()
 
     def end_bar(self) -> None:
@@ -111,6 +117,12 @@ class Terminal:
         for text in texts:
             self.print(f"{indent}{text}")
 
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._context.err.fileno()).columns or 80
+        except OSError:
+            return 80
+
     def _typed(self, prompt: str) -> str:
         """One line. Ctrl-C ends the command at once, the end of input is a refusal."""
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -118,11 +130,14 @@ class Terminal:
             self._context.err.write(prompt)
             self._context.err.flush()
             line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            self.tell("")
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
         if not line:
             self.tell("")
-            raise Refused(say("ask.wrong", self.lang))
+            raise Refused(say("ask.wrong", self.lang), next=say("unchanged", self.lang))
         return line.strip()
 
     def _coloured(self, text: str, colour: str, stream: TextIO) -> str:

@@ -88,7 +88,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "--json": ("print JSON", "JSON으로 출력"),
     "--env": (
-        "environment: development, test or production (default: QUAYMASTER_ENV)",
+        "environment: development (dev), test or production (prod); default: QUAYMASTER_ENV",
         "환경: development, test, production (기본값: QUAYMASTER_ENV)",
     ),
     "--root": ("the directory that holds db/ (default: here)", "db/가 있는 디렉터리 (기본값: 현재 위치)"),
@@ -131,8 +131,18 @@ WORDS: dict[str, tuple[str, str]] = {
         "{environment}의 '{database}' {action}: {code} 을(를) 입력하세요 ({number}/2): ",
     ),
     "ask.wrong": (
-        "that is not the code; nothing has been changed",
-        "코드가 다릅니다; 아무것도 바뀌지 않았습니다",
+        "that is not the code",
+        "코드가 다릅니다",
+    ),
+    "unchanged": ("Nothing has been changed.", "아무것도 바뀌지 않았습니다."),
+    "list.none": (
+        "there is no database below db/: 'quaymaster db new NAME' makes one",
+        "db/ 아래에 데이터베이스가 없습니다: 'quaymaster db new NAME'으로 만드세요",
+    ),
+    "applied.none": ("{database}: nothing is applied", "{database}: 적용된 것이 없습니다"),
+    "dev.more": (
+        "{database}: schema.sql says more than the migrations: -n NAME writes one",
+        "{database}: schema.sql이 마이그레이션과 다릅니다: -n NAME으로 작성하세요",
     ),
     "ask.terminal": (
         "{action} asks a person at a terminal, and there is none",

@@ -28,7 +28,8 @@ def applied(sqlite_bench: Bench) -> Bench:
 
 def environment(bench: Bench, **more: str) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("LC_", "LANG"))}
-    return {**kept, **bench.environ, "PYTHONPATH": str(CHECKOUT), **more}
+    home = {"QUAYMASTER_HOME": str(bench.home), "DOCKER_HOST": f"unix://{bench.home}.sock"}
+    return {**kept, **home, **bench.environ, "PYTHONPATH": str(CHECKOUT), **more}
 
 
 def command(*arguments: str) -> list[str]:
@@ -93,7 +94,7 @@ class Person:
 def test_both_codes_typed_right_take_the_migration_back(applied):
     person = Person(applied, "rollback", "-d", "app", "-t", "base")
     [first] = person.waits_for(CODE)
-    person.types(f"{first}\n")
+    person.types(f"{first.lower()}\n")
     second = person.waits_for(CODE, 2)[1]
     assert second != first
     person.types(f"{second}\n")
@@ -110,7 +111,7 @@ def test_a_wrong_code_or_the_end_of_input_changes_nothing(applied, typed):
     person.waits_for(CODE)
     person.types(typed)
     assert person.ends() == 4, person.seen
-    assert "nothing has been changed" in person.seen
+    assert person.seen.lower().count("nothing has been changed") == 1
     assert db(applied, "migrate", "-a").returncode == 0
 
 
@@ -129,11 +130,13 @@ def test_ctrl_c_at_a_prompt_and_in_the_countdown_ends_at_once_and_changes_nothin
     person.waits_for(CODE)
     os.killpg(person.process.pid, signal.SIGINT)
     assert person.ends() == 130, person.seen
+    assert person.seen.endswith("\n")
     applied.migration("002_two", "CREATE TABLE two (id integer);")
     person = Person(applied, "migrate", "-t", "deploy", "-d", "app")
     person.waits_for(re.compile(r"\[#+\.+\]"))
     os.killpg(person.process.pid, signal.SIGINT)
     assert person.ends() == 130, person.seen
+    assert person.seen.endswith("\r\x1b[K")
     assert "001_one" in db(applied, "rollback", "--list", "-d", "app").stdout
     assert "002_two" not in db(applied, "rollback", "--list", "-d", "app").stdout
 
@@ -220,3 +223,49 @@ def test_help_speaks_korean_and_completion_knows_the_commands(sqlite_bench):
         check=True,
     )
     assert words.stdout.strip() == "migrate"
+
+
+@pytest.mark.parametrize("arguments", [("migrate", "-t", "reset"), ("push",)])
+def test_production_by_its_short_name_is_production_and_an_unknown_environment_is_none(applied, arguments):
+    applied.schema("CREATE TABLE one (id integer);")
+    refused = db(applied, *arguments, "-d", "app", "--plan", QUAYMASTER_ENV="PROD")
+    assert refused.returncode == 4
+    assert "refused in production" in refused.stderr
+    unknown = db(applied, *arguments, "-d", "app", "--plan", "--env", "produktion")
+    assert unknown.returncode == 2
+    assert "development, test, production" in unknown.stderr
+
+
+def test_a_push_that_loses_data_is_refused_before_codes_are_asked_for_or_a_token_is_used_up(applied):
+    applied.schema("CREATE TABLE two (id integer);")
+    person = Person(applied, "push", "-d", "app")
+    assert person.ends() == 4
+    assert "--accept-data-loss" in person.seen
+    assert "Type" not in person.seen
+    token = db(applied, "push", "-d", "app", "--plan").stdout.strip()
+    assert db(applied, "push", "-d", "app", "--token", token).returncode == 4
+    assert db(applied, "push", "-d", "app", "--token", token, "--accept-data-loss").returncode == 0
+
+
+def test_a_person_is_told_what_comes_next_where_there_is_nothing(sqlite_bench):
+    empty = sqlite_bench.root / "elsewhere"
+    empty.mkdir()
+    assert "db new NAME" in db(sqlite_bench, "list", "--root", str(empty)).stderr
+    assert "nothing is applied" in db(sqlite_bench, "rollback", "--list", "-d", "app").stderr
+    sqlite_bench.schema("CREATE TABLE one (id integer);")
+    said = db(sqlite_bench, "migrate", "-t", "dev", "-d", "app")
+    assert said.returncode == 0
+    assert "-n NAME" in said.stderr
+    assert "list tools" not in db(sqlite_bench, "seed", "-d", "app").stderr
+
+
+def test_a_bar_fits_the_terminal_and_a_pipe_sees_none(applied):
+    applied.migration(f"002_{'long' * 24}", "CREATE TABLE two (id integer);", "DROP TABLE two;")
+    person = Person(applied, "migrate", "-t", "deploy", "-d", "app", "--no-countdown")
+    assert person.ends() == 0
+    bars = re.findall(r"\r\x1b\[K(\[[#.]+\] [^\r\x1b]*)", person.seen)
+    assert bars
+    assert all(len(each) < 80 for each in bars)
+    piped = db(applied, "migrate", "-t", "deploy", "-d", "app")
+    assert "[#" not in piped.stdout + piped.stderr
+    assert "\x1b" not in piped.stdout + piped.stderr

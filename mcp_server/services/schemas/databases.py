@@ -224,6 +224,14 @@ class Databases:
         files = self._migrations(folder)
         return self.folders.write_migration(folder, self._version(files), name, "", "")
 
+    async def is_behind_schema(self, folder: Folder) -> bool:
+        """Whether schema.sql says anything else than the database."""
+        if folder.alembic is not None or self.folders.schema(folder) is None:
+            return False
+        goal = await self._goal(folder)
+        async with self._session(folder) as session:
+            return bool(differences(await session.catalog(), goal))
+
     async def resolve(self, folder: Folder, version: str, decision: str, done: int) -> str:
         files = self._migrations(folder)
         async with self._locked(folder) as session:
@@ -295,11 +303,7 @@ class Databases:
         self, folder: Folder, plan: Danger, *, tell: Event, accept_data_loss: bool, backup: bool = True
     ) -> tuple[str, ...]:
         """Make the database as schema.sql says, in one transaction; what could not be expressed."""
-        if plan.losses and not accept_data_loss:
-            raise Refused(
-                f"data would be lost: {'; '.join(plan.losses)}",
-                next="Pass --accept-data-loss when that is meant. Nothing has been changed.",
-            )
+        self.require_accepted(plan, accept_data_loss=accept_data_loss)
         goal = await self._goal(folder)
         async with self._consented(folder, plan, "", backup) as (session, saved):
             if saved is not None:
@@ -307,6 +311,14 @@ class Databases:
             script = await self._way(folder, _own(await session.catalog(), folder), goal)
             await session.transaction(statements_of(script), None, where="push")
             return differences(_own(await session.catalog(), folder), goal)
+
+    def require_accepted(self, plan: Danger, *, accept_data_loss: bool) -> None:
+        """Raise Refused for a plan that loses data where nobody said that it may."""
+        if plan.losses and not accept_data_loss:
+            raise Refused(
+                f"data would be lost: {'; '.join(plan.losses)}",
+                next="Pass --accept-data-loss when that is meant. Nothing has been changed.",
+            )
 
     async def pull(self, folder: Folder, plan: Danger) -> Path:
         """Overwrite schema.sql with the database's schema; the file that was there is kept beside the backups."""
