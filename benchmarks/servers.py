@@ -75,9 +75,11 @@ def environment(home: Path, url: str | None) -> dict[str, str]:
 
 
 @contextmanager
-def quaymaster(url: str | None, home: Path) -> Iterator[tuple[int, str]]:
+def quaymaster(
+    url: str | None, home: Path, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, str]]:
     """A served Quaymaster; yields its port and an owner key."""
-    settings = environment(home, url)
+    settings = environment(home, url) | dict(more or {})
     made = subprocess.run(
         [sys.executable, "-m", "mcp_server", "keys", "create", "--team", "local", "--role", "owner"],
         cwd=ROOT,
