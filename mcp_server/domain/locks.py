@@ -101,6 +101,12 @@ class LockScope(Record):
         return self.change(lost=kept[-LOST_KEPT:])
 
 
+def last_fence(scope: LockScope, epoch: int) -> int:
+    """What the next fence must be above. The scope of a project that was deleted and made again begins above all that its
+    predecessor granted: each grant took a revision at least, and revisions go on."""
+    return scope.fence or epoch * EPOCH + scope.rev - 1
+
+
 def next_fence(last: int, epoch: int) -> int:
     """The next fence: above the last one, and of this epoch at least."""
     return max(last + 1, epoch * EPOCH + 1)

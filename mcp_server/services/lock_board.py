@@ -24,6 +24,7 @@ from mcp_server.domain.locks import (
     decide,
     expiry_notices,
     granted_locks,
+    last_fence,
     lock_id,
     lost_notices,
     next_fence,
@@ -152,7 +153,7 @@ async def _keep(tx: Transaction, board: Board, terms: Terms, granted: Granted) -
             f"a holder has at most {MAX_HELD} locks in a project",
             next="Release some, or lock a directory instead.",
         )
-    fence = next_fence(board.scope.fence, tx.epoch) if granted.fresh else None
+    fence = next_fence(last_fence(board.scope, tx.epoch), tx.epoch) if granted.fresh else None
     scope = board.swept.scope if fence is None else board.swept.scope.change(fence=fence)
     known = frozenset(lock.id for lock in granted.known)
     await clear(tx, board, scope=scope, keeping=known)

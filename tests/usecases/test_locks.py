@@ -8,9 +8,11 @@ import pytest
 
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Conflict, Forbidden, Invalid, Locked, NotFound, PlanStale, QuotaExceeded
+from mcp_server.domain.projects import Project
+from mcp_server.ports.store import Transaction
 from mcp_server.services import lock_board
 from mcp_server.services.staged import committer
-from tests.usecases.workshops import ADA, ANN, BOB, EVE, VIC, Workshop
+from tests.usecases.workshops import ADA, ANN, BOB, EVE, SET_UP, VIC, Workshop
 
 STDIO = Caller(team_id="t1", role="owner", user="root", transport="stdio")
 
@@ -27,6 +29,31 @@ async def test_a_grant_says_who_holds_what_until_when_and_under_which_fence(work
     assert {lock.fence for lock in result.locks} == {result.fence} == {lock.fence for lock in held.values()}
     assert result.expires_at == held["a.py"].expires_at == held["a.py"].locked_at + timedelta(seconds=60)
     assert (held["a.py"].team_id, held["a.py"].key_id, held["a.py"].agent) == ("t1", "k-ann", "one")
+
+
+async def test_the_fences_of_a_project_that_is_made_again_are_above_those_it_granted_before(
+    workshop: Workshop,
+):
+    before = [await workshop.lock(ANN, f"{number}.py") for number in range(3)]
+    found: list[Project] = []
+
+    async def delete(tx: Transaction) -> None:
+        project, scope = await tx.projects.hold("shop"), await tx.lock_scopes.hold("shop")
+        assert project is not None
+        assert scope is not None
+        for lock in (await workshop.held()).values():
+            await tx.locks.remove(lock)
+        await tx.lock_scopes.remove(scope)
+        await tx.projects.remove(project)
+        found.append(project)
+
+    async def make_again(tx: Transaction) -> None:
+        await tx.projects.add(found[0].change(rev=0))
+
+    await workshop.store.run(delete, SET_UP)
+    await workshop.store.run(make_again, SET_UP)
+    again = await workshop.lock(BOB, "0.py")
+    assert again.fence > max(each.fence for each in before)
 
 
 async def test_a_conflict_locks_nothing_and_names_holder_task_mode_and_expiry(workshop: Workshop):
