@@ -14,7 +14,7 @@ import anyio
 
 from benchmarks.measure import Row, table
 
-NAMES = ("startup", "calls", "locks", "failover", "growth", "edge", "migrations", "databases")
+NAMES = ("startup", "calls", "locks", "failover", "growth", "deployments", "edge", "migrations", "databases")
 RESULTS = Path(__file__).with_name("results.json")
 
 
