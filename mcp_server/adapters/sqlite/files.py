@@ -50,6 +50,7 @@ def _create(root: str, path: str) -> bool:
         os.close(made)
         try:
             _begin(path)
+            _write_out(folder, name)
         except BaseException:
             os.unlink(name, dir_fd=folder)
             raise
@@ -72,12 +73,22 @@ def _adopt(folder: int, name: str) -> None:
 
 
 def _begin(path: str) -> None:
-    """WAL is kept in the file; foreign keys are each connection's own."""
+    """WAL is kept in the file; foreign keys are each connection's own. Not synced step by step: until it is written
+    out as a whole the file is nobody's."""
     with contextlib.closing(sqlite3.connect(path, timeout=5)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA user_version = 0")
         connection.execute("VACUUM")
+
+
+def _write_out(folder: int, name: str) -> None:
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _exists(root: str, path: str) -> bool:
