@@ -23,6 +23,9 @@ ATTEMPTS = 20
 WINDOW = 60
 KNOWN = 1000
 REFUSED = "the key is not valid"
+OF_THE_SETTING = (
+    "Set QUAYMASTER_API_KEY to a valid key; 'quaymaster keys create --team T --role R' makes one."
+)
 
 
 class SignIn:
@@ -63,7 +66,7 @@ class SignIn:
         if key is None or key_hash is None or not key.good_at(self._trail.now()):
             self._known.pop(key_hash or "", None)
             await self._refuse(source, key, address, user_agent)
-            raise Unauthenticated(REFUSED)
+            raise Unauthenticated(REFUSED, next=None if transport == "http" else OF_THE_SETTING)
         self._remember(key_hash)
         return Caller(
             team_id=key.team_id,

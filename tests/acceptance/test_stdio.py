@@ -158,7 +158,8 @@ def test_a_wrong_key_stops_the_start_with_a_sentence(tmp_path):
     wrong = "qm_local_owner_" + "x" * 24
     ended = run_quaymaster("stdio", home=tmp_path, settings={"QUAYMASTER_API_KEY": wrong})
     assert (ended.returncode, ended.stdout) == (4, "")
-    assert "the key is not valid" in ended.stderr
+    assert "the key is not valid. Set QUAYMASTER_API_KEY" in ended.stderr
+    assert "Bearer" not in ended.stderr
     assert wrong not in ended.stderr
 
 
