@@ -19,7 +19,7 @@ function and a `save`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from mcp_server.domain.audit import AuditFilter, AuditRow
@@ -271,13 +271,28 @@ class Locks(Repository[Lock], Protocol):
         *,
         until: datetime,
         whole: bool,
-        ids: Sequence[str] = (),
     ) -> Near:
         """By path and then id: the locks that may overlap one of the canonical `paths` (their roots lie above or
         below each other), those whose lease ends by `until`, and with `whole` all of the holder's.
 
-        Read under the held scope it is the truth. `ids` are locks on these paths that may be added next: a store may
-        look ahead.
+        Read under the held scope it is the truth.
+        """
+        ...
+
+    async def hold_near(
+        self,
+        project: str,
+        paths: Sequence[str],
+        holder: str,
+        *,
+        ahead: timedelta,
+        whole: bool,
+        ids: Sequence[str] = (),
+    ) -> tuple[LockScope, Near] | None:
+        """Hold the project's scope, and then what `near` says, until so long after the moment of the hold.
+
+        `ids` are locks on these paths that may be added next: a store may look ahead. None when there is no scope; then
+        nothing is held.
         """
         ...
 

@@ -37,6 +37,8 @@ from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of, task_of
 from mcp_server.services.lock_views import locked
 
+SOON = timedelta(seconds=SOON_SECONDS)
+
 
 @dataclass(frozen=True, slots=True)
 class Board:
@@ -75,13 +77,26 @@ async def held_board(
     With `near` only those that may overlap these paths, that end soon and, with `whole`, all of the holder's.
     """
     found = await project_of(tx, caller, project)
-    # A missing scope is held too: of two first callers the second finds what the first made.
-    scope = await tx.lock_scopes.hold(found.name) or await tx.lock_scopes.add(LockScope(project=found.name))
+    scope, seen = await _held_near(tx, found, near, holder, whole=whole)
     now = await tx.now()
-    seen = await seen_near(tx, found, near, holder, now, whole=whole)
     swept = sweep(scope, seen.locks, holder, now)
     ended = sum(lock.holder == holder for lock in swept.ended)
     return Board(found, scope, swept, now, holder, seen.held - ended)
+
+
+async def _held_near(
+    tx: Transaction, project: Project, near: Sequence[str] | None, holder: str, *, whole: bool
+) -> tuple[LockScope, Near]:
+    if near is not None:
+        ids = [lock_id(project.uid, holder, path) for path in near]
+        held = await tx.locks.hold_near(project.name, near, holder, ahead=SOON, whole=whole, ids=ids)
+        if held is not None:
+            return held
+    # A missing scope is held too: of two first callers the second finds what the first made.
+    scope = await tx.lock_scopes.hold(project.name) or await tx.lock_scopes.add(
+        LockScope(project=project.name)
+    )
+    return scope, await seen_near(tx, project, near, holder, await tx.now(), whole=whole)
 
 
 async def seen_near(
@@ -89,9 +104,7 @@ async def seen_near(
 ) -> Near:
     """See `held_board`; without `near` all locks of the project."""
     if near is not None:
-        until = now + timedelta(seconds=SOON_SECONDS)
-        ids = [lock_id(project.uid, holder, path) for path in near]
-        return await tx.locks.near(project.name, near, holder, until=until, whole=whole, ids=ids)
+        return await tx.locks.near(project.name, near, holder, until=now + SOON, whole=whole)
     locks = tuple(await tx.locks.of_project(project.name))
     return Near(locks, sum(lock.holder == holder for lock in locks))
 

@@ -252,10 +252,11 @@ async def test_text_that_postgresql_cannot_store_is_invalid(primary: PostgresPri
 async def _lock_one(tx: Any, path: str = "a.py") -> Any:
     """As `lock_files` does it."""
     await tx.projects.get("app")
-    scope = await tx.lock_scopes.hold("app")
-    now = await tx.now()
     name = f"lock-{path}"
-    await tx.locks.near("app", [path], "k1/agent:ann", until=now, whole=False, ids=[name])
+    scope, _ = await tx.locks.hold_near(
+        "app", [path], "k1/agent:ann", ahead=timedelta(), whole=False, ids=[name]
+    )
+    await tx.now()
     await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
     kept = await tx.locks.add(lock(name, path=path, fence=scope.fence + 1))
     await tx.audit.add(AuditRow(id=f"a-{path}", timestamp=NOW, team_id="local", action="lock_files"))
@@ -276,7 +277,7 @@ async def test_a_lock_its_scope_its_audit_row_and_its_line_are_one_statement(dat
         assert await primary.applied("L") == replace(logged.line, audit=())
         begun = sent.index("BEGIN ISOLATION LEVEL READ COMMITTED")
         commands = [query.split()[0] for query in sent[begun : sent.index("COMMIT") + 1]]
-        assert commands == ["BEGIN", "SELECT", "SELECT", "WITH", "WITH", "COMMIT"]
+        assert commands == ["BEGIN", "SELECT", "SELECT", "WITH", "COMMIT"]
         standing = (await primary.read(lambda tx: tx.locks.of_project("app")))[0]
         scope = await primary.read(lambda tx: tx.lock_scopes.get("app"))
         rows = await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="local")))
@@ -308,7 +309,7 @@ async def test_what_waits_to_be_written_is_seen_by_the_same_transaction(primary:
         for _ in range(3):
             scope = await tx.lock_scopes.save(scope.change(fence=scope.fence + 1))
         paths = [f"{number}.py" for number in range(20)]
-        await tx.locks.near("app", paths, "h", until=NOW, whole=False, ids=paths)
+        await tx.locks.hold_near("app", paths, "h", ahead=timedelta(), whole=False, ids=paths)
         for path in paths:
             await tx.locks.add(lock(path, path=path))
         assert await tx.lock_scopes.get("app") == scope
@@ -384,6 +385,48 @@ async def test_a_held_record_is_changed_by_nobody_else(warm: PostgresPrimary) ->
         *(warm.run(_count_up, INTENT, line_id=f"L{number}", epoch=1) for number in range(40))
     )
     assert sorted(logged.value for logged in fences) == [1_000_001 + number for number in range(40)]
+
+
+async def test_locks_are_read_as_they_are_once_the_scope_is_held(warm: PostgresPrimary) -> None:
+    """However long that took: the other's lock, the count of it, and its removal are seen by who waited."""
+    held, may_end = asyncio.Event(), asyncio.Event()
+
+    async def first(tx: Any, change: Any) -> None:
+        await tx.lock_scopes.hold("app")
+        held.set()
+        await may_end.wait()
+        await change(tx)
+
+    async def second(tx: Any) -> Any:
+        return await tx.locks.hold_near("app", ["a.py"], "k1", ahead=timedelta(), whole=False, ids=["lock-1"])
+
+    async def add_one(tx: Any) -> None:
+        await tx.locks.add(lock(holder="k1"))
+
+    async def remove_it(tx: Any) -> None:
+        await tx.locks.remove(await tx.locks.get("lock-1"))
+
+    for change, expected in ((add_one, (["lock-1"], 1)), (remove_it, ([], 0))):
+        held.clear()
+        may_end.clear()
+        name = change.__name__
+        one = asyncio.create_task(
+            warm.run(lambda tx, change=change: first(tx, change), INTENT, line_id=name, epoch=1)
+        )
+        await held.wait()
+        other = asyncio.create_task(warm.run(second, INTENT, line_id=f"{name}-2", epoch=1))
+        await _waits_for_a_row(warm)
+        may_end.set()
+        await one
+        scope, near = (await other).value
+        assert ([each.id for each in near.locks], near.held) == expected
+        assert scope.project == "app"
+
+
+async def _waits_for_a_row(primary: PostgresPrimary) -> None:
+    async with asyncio.timeout(10), primary._connections.use() as connection:
+        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
 
 
 async def test_an_absence_is_held_too(warm: PostgresPrimary) -> None:

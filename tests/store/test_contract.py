@@ -365,6 +365,15 @@ async def test_locks_near_nothing_are_those_that_end_soon_and_the_holder_s_own(r
         return [lock.id for lock in found.locks], found.held
 
     await ready.run(keep, SETUP)
+
+    async def hold_near(tx: Transaction, project: str) -> Any:
+        return await tx.locks.hold_near(project, ["src/later.py"], "me", ahead=timedelta(), whole=True)
+
+    assert (await ready.run(lambda tx: hold_near(tx, "nowhere"), SETUP)).value is None
+    scope = (await ready.run(lambda tx: tx.lock_scopes.add(samples.scope()), SETUP)).value
+    held, found = (await ready.run(lambda tx: hold_near(tx, "app"), SETUP)).value
+    assert held == scope
+    assert ({lock.id for lock in found.locks}, found.held) == ({"ends", "later", "mine"}, 1)
     assert await ready.read(lambda tx: near(tx, False)) == (["ends"], 1)
     assert await ready.read(lambda tx: near(tx, True)) == (["ends", "mine"], 1)
 

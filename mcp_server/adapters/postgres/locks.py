@@ -4,12 +4,20 @@ where."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mcp_server.adapters.postgres.rows import Row, Rows
 from mcp_server.adapters.postgres.together import Write
 from mcp_server.domain.locks import Lock, LockScope, Near
 from mcp_server.domain.paths import root_after, root_of, roots_above
+
+_COLUMNS = """
+    f.uid AS id, f.team_id, f.project_name AS project, f.file_path AS path, f.lock_type AS mode, f.holder, f.key_id,
+    f.task_uid AS task_id, f.agent, f.change_description, f.fence, f.locked_at, f.expires_at, f.lease_seconds, f.rev
+    """
+
+_BESIDE = ("held_at", "scope_project", "scope_fence", "scope_lost", "scope_rev", "held", "gone")
+"""Columns of the same statement that are not a lock's."""
 
 _PAST_ALL = "\U0010ffff" * 64
 """In code point order after every root."""
@@ -87,11 +95,7 @@ class LockScopeRows(Rows[LockScope]):
 
 class LockRows(Rows[Lock]):
     kind = Lock
-    select = """
-        SELECT uid AS id, team_id, project_name AS project, file_path AS path, lock_type AS mode, holder,
-          key_id,
-          task_uid AS task_id, agent, change_description, fence, locked_at, expires_at, lease_seconds, rev
-        FROM work_task_files"""
+    select = f"SELECT {_COLUMNS} FROM work_task_files AS f"  # noqa: S608  # literals of ours
     where_key = " WHERE uid = $1 AND status = 'locked'"
     _where_standing = " WHERE status = 'locked'"
 
@@ -114,51 +118,61 @@ class LockRows(Rows[Lock]):
         *,
         until: datetime,
         whole: bool,
-        ids: Sequence[str] = (),
     ) -> Near:
-        roots = {root_of(path) for path in paths}
         rows = await self._session.all(
-            """
-            WITH near AS (
-              SELECT f.id FROM work_task_files f
-              WHERE f.project_name = $1 AND f.status = 'locked' AND lock_root(f.file_path) COLLATE "C" = ANY ($2)
-              UNION
-              SELECT f.id FROM unnest($3::TEXT[], $4::TEXT[]) AS below (root, past) JOIN work_task_files f
-                ON f.project_name = $1 AND f.status = 'locked'
-                AND lock_root(f.file_path) COLLATE "C" > below.root
-                AND lock_root(f.file_path) COLLATE "C" < below.past
-              UNION
-              SELECT f.id FROM work_task_files f
-              WHERE f.project_name = $1 AND f.status = 'locked' AND f.expires_at <= $5
-              UNION
-              SELECT f.id FROM work_task_files f
-              WHERE f.project_name = $1 AND f.status = 'locked' AND $7 AND md5(f.holder) = md5($6) AND f.holder = $6
-            ), own AS (
-              SELECT count(*) AS held FROM work_task_files f
-              WHERE f.project_name = $1 AND f.status = 'locked' AND md5(f.holder) = md5($6) AND f.holder = $6
-            )
-            SELECT own.held,
-              ARRAY(SELECT coalesce(t.rev, 0) FROM unnest($8::TEXT[]) WITH ORDINALITY AS id (key, place)
-                LEFT JOIN tombstones t ON t.noun = 'locks' AND t.key = id.key ORDER BY id.place) AS gone,
-              found.*
-            FROM own LEFT JOIN (
-            """  # noqa: S608  # literals of ours
-            + self.select
-            + """
-            WHERE work_task_files.id IN (SELECT near.id FROM near)
-            ) AS found ON true
-            ORDER BY found.path COLLATE "C", found.id COLLATE "C"
-            """,
+            f"""
+            SELECT own.held, own.gone, {_COLUMNS}
+            FROM locks_of_holder($1, $6, ARRAY[]::TEXT[]) AS own
+              LEFT JOIN LATERAL locks_near($1, $2, $3, $4, $5, $6, $7) AS f ON true
+            ORDER BY f.file_path COLLATE "C", f.uid COLLATE "C"
+            """,  # noqa: S608  # literals of ours
             project,
-            sorted({above for root in roots for above in roots_above(root)}),
-            sorted(roots),
-            [root_after(root) if root else _PAST_ALL for root in sorted(roots)],
+            *_roots(paths),
             until,
+            holder,
+            whole,
+        )
+        return self._near(project, rows, ())
+
+    async def hold_near(
+        self,
+        project: str,
+        paths: Sequence[str],
+        holder: str,
+        *,
+        ahead: timedelta,
+        whole: bool,
+        ids: Sequence[str] = (),
+    ) -> tuple[LockScope, Near] | None:
+        """One statement; its functions see what was committed while it waited for the scope."""
+        rows = await self._session.all(
+            f"""
+            SELECT scope.held_at, scope.project AS scope_project, scope.fence AS scope_fence,
+              scope.lost AS scope_lost, scope.rev AS scope_rev, own.held, own.gone, {_COLUMNS}
+            FROM hold_lock_scope($1) AS scope
+              CROSS JOIN LATERAL locks_of_holder(scope.project, $6, $8) AS own
+              LEFT JOIN LATERAL
+                locks_near(scope.project, $2, $3, $4, scope.held_at + $5::INTERVAL, $6, $7) AS f ON true
+            ORDER BY f.file_path COLLATE "C", f.uid COLLATE "C"
+            """,  # noqa: S608  # literals of ours
+            project,
+            *_roots(paths),
+            ahead,
             holder,
             whole,
             list(ids),
         )
-        locks = tuple(self._record(row, without=("held", "gone")) for row in rows if row["id"] is not None)
+        if not rows:
+            return None
+        scope = LockScope.model_validate(
+            {name: rows[0][f"scope_{name}"] for name in ("project", "fence", "lost", "rev")}
+        )
+        self._session.time = rows[0]["held_at"]
+        self._session.held[LockScope.noun, project] = scope.rev
+        return scope, self._near(project, rows, ids)
+
+    def _near(self, project: str, rows: Sequence[Row], ids: Sequence[str]) -> Near:
+        locks = tuple(self._record(row, without=_BESIDE) for row in rows if row["id"] is not None)
         self._note_absent(project, dict(zip(ids, rows[0]["gone"], strict=True)), locks)
         return Near(locks, rows[0]["held"])
 
@@ -272,3 +286,10 @@ class LockRows(Rows[Lock]):
             record.id,
             record.rev,
         )
+
+
+def _roots(paths: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The roots at or above those of the paths, those of the paths, and what comes past everything below each."""
+    roots = sorted({root_of(path) for path in paths})
+    above = sorted({above for root in roots for above in roots_above(root)})
+    return above, roots, [root_after(root) if root else _PAST_ALL for root in roots]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from typing import Generic, TypeVar, cast
 
@@ -322,6 +322,25 @@ class RegistryLockScopes(Kept[LockScope]):
 class RegistryLocks(Kept[Lock]):
     kind = Lock
 
+    def __init__(self, view: View, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        super().__init__(view)
+        self._now = now
+
+    async def hold_near(
+        self,
+        project: str,
+        paths: Sequence[str],
+        holder: str,
+        *,
+        ahead: timedelta,
+        whole: bool,
+        ids: Sequence[str] = (),
+    ) -> tuple[LockScope, Near] | None:
+        scope = cast("LockScope | None", self._view.get(LockScope.noun, project))
+        if scope is None:
+            return None
+        return scope, await self.near(project, paths, holder, until=self._now() + ahead, whole=whole)
+
     async def of_project(self, project: str) -> Sequence[Lock]:
         return list(self._records(indexes.LOCKS_OF_PROJECT, project))
 
@@ -333,7 +352,6 @@ class RegistryLocks(Kept[Lock]):
         *,
         until: datetime,
         whole: bool,
-        ids: Sequence[str] = (),
     ) -> Near:
         found = {
             lock.id: lock

@@ -99,7 +99,7 @@ class RegistryReading:
 
     @property
     def locks(self) -> kept.RegistryLocks:
-        return kept.RegistryLocks(self._view)
+        return kept.RegistryLocks(self._view, self._now)
 
     @property
     def plans(self) -> kept.RegistryPlans:
