@@ -62,7 +62,11 @@ def crash(correlation_id: str) -> CallToolResult:
 
 def unknown_tool(name: str) -> NotFound:
     """The same for a tool that does not exist and for one that the caller may not see."""
-    return NotFound(f"Unknown tool: {name[:100]}", next="tools/list shows the tools that this key may call.")
+    return NotFound(
+        f"Unknown tool: {name[:100]}",
+        next="tools/list shows the tools that this key may call here. More may stand in toolsets that were not asked for: "
+        "--toolsets, QUAYMASTER_TOOLSETS or /mcp?toolsets=all.",
+    )
 
 
 def refused_arguments(error: ValidationError) -> Invalid:

@@ -179,5 +179,8 @@ async def test_a_client_sees_and_calls_only_the_toolsets_it_asked_for(tmp_path, 
         assert set(status["hidden_toolsets"]) == set(TOOLSETS) - {"audit", "system"}
         hidden = await client.call_tool("create_project", {"name": "shop"})
         assert hidden.is_error
+        assert "/mcp?toolsets=all" in hidden.structured_content["next"]
+        unknown = await client.call_tool("create_projekt", {"name": "shop"})
+        assert unknown.structured_content["next"] == hidden.structured_content["next"]
     async with opened(tmp_path) as desk:
         assert (await desk.done("list_projects"))["items"] == []
