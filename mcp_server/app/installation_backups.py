@@ -27,7 +27,7 @@ def installation_backups_of(
         place.site,
         SealedFiles(settings.home / "backups", sealer),
         scratch,
-        InstallationRestores(scratch, archives, control_plane),
+        InstallationRestores(scratch, archives, control_plane, faults.at),
         archives,
         control_plane,
         hours=settings.backup_hours,

@@ -144,6 +144,20 @@ class Retention(Value):
     days: int = Field(default=30, ge=1)
 
 
+RETRY_SECONDS = 3600
+"""As long after a failure the schedule lets be what would fail again."""
+
+
+def due(backups: Sequence[Backup], hours: float, now: Moment) -> bool:
+    """Whether the schedule asks for another one. `backups` are all of one thing."""
+
+    def younger(stage: str, seconds: float) -> bool:
+        return any(one.stage == stage and (now - one.created_at).total_seconds() < seconds for one in backups)
+
+    retry = min(RETRY_SECONDS, hours * 3600)
+    return not younger("kept", hours * 3600) and not younger("failed", retry)
+
+
 def expired(backups: Sequence[Backup], retention: Retention, now: Moment) -> tuple[Backup, ...]:
     """Which of one home's backups may go. Of each database the newest verified one stays for ever; failed ones
     go after a day."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from mcp_server.adapters.registry import maintenance
 from mcp_server.adapters.registry.copies import RegistryArchives
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.registry.store import RegistryStore
-from mcp_server.domain.errors import Unavailable
-from mcp_server.domain.installation_backups import address_of, image_of
+from mcp_server.domain.errors import Corrupt, Unavailable
+from mcp_server.domain.installation_backups import Contents, address_of, image_of, seal_of
 from mcp_server.services.backups.installation import InstallationBackups
 from mcp_server.services.backups.installation_restores import InstallationRestores
-from tests.acceptance.wire import call, receive, send
+from tests.acceptance.wire import call, make_key, receive, send
 from tests.databases.conftest import make_yard, store, yard
 from tests.databases.yards import SET_UP, Yard, furnish
 from tests.services.loops import run_apart
@@ -39,6 +40,7 @@ __all__ = ["make_yard", "store", "yard"]
 
 KILLED = -9
 CANARY = "canary-9f3a"
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def quaymaster(*arguments: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -322,6 +324,42 @@ def test_the_password_is_in_no_message_and_no_record(grown: PostgresServer, home
     for path in (path for path in home.rglob("*") if path.is_file()):
         assert address.password.encode() not in path.read_bytes()
     assert address.password not in refused.stdout + refused.stderr
+
+
+def test_a_proof_that_dies_leaves_no_database_and_is_done_again(grown: PostgresServer, home: Path) -> None:
+    here = {"QUAYMASTER_DATABASE_URL": grown.url}
+    add_key(home, **here)
+    before = databases(grown)
+    fault = {"QUAYMASTER_FAULT": "installation.restored:KILL"}
+    assert quaymaster("backup", "create", "control_plane", home=home, **here, **fault).returncode == KILLED
+    assert len(databases(grown)) == len(before) + 1
+    key = make_key(home, **here)
+    with ServerProcess.serve(home=home, settings={**here, "QUAYMASTER_API_KEY": key}):
+        wait_until(
+            lambda: [one["stage"] for one in listed(home, **here)] == ["kept"], seconds=60, what="its proof"
+        )
+    assert databases(grown) == before
+
+
+async def test_a_backup_whose_restored_copy_differs_is_no_backup(yard: Yard) -> None:
+    """One row more is said to be in it than there is."""
+    parts, scratch = yard.databases.parts, HomeScratch(yard.home / "scratch")
+    files, archives = SealedFiles(yard.home / "backups", parts.sealer), RegistryArchives(yard.home)
+    async with scratch.folder() as folder:
+        tables = await archives.pack(f"{folder}/copy", f"{folder}/registry.tar")
+        data = Path(f"{folder}/registry.tar").read_bytes()
+    for more in (0, 1):
+        said = tuple(table.change(rows=table.rows + more) for table in tables)
+        contents = Contents(subject="registry", id="b-01", home="h", created_at=NOW, tables=said)
+        async with files.writing("registry-b-01.qmbackup", seal_of("registry-b-01.qmbackup")) as sink:
+            await sink(contents.line())
+            await sink(data)
+        proof = InstallationRestores(scratch, archives, None).prove("registry-b-01.qmbackup", files)
+        if not more:
+            assert (await proof).tables == said
+            continue
+        with pytest.raises(Corrupt, match="rows instead of"):
+            await proof
 
 
 # -- with programs from a container -------------------------------------------------------------------------

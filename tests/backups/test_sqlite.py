@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server.domain.backups import Backup, Retention, TableSum, differences, expired
+from mcp_server.domain.backups import Backup, Retention, TableSum, differences, due, expired
 from mcp_server.ports.store import Transaction
 from mcp_server.services.backups.service import TEND
 from tests.tools.desk import Desk, opened
@@ -184,6 +184,24 @@ def backup(id: str, days: int, **fields: Any) -> Backup:
 )
 def test_retention_never_lets_the_newest_verified_backups_go(backups: list[Backup], gone: list[str]) -> None:
     assert [one.id for one in expired(backups, Retention(most=2, days=30), NOW)] == gone
+
+
+@pytest.mark.parametrize(
+    ("backups", "again"),
+    [
+        ([], True),
+        ([backup("a", 1)], True),
+        ([backup("a", 0)], False),
+        ([backup("a", 2), backup("b", 0, stage="failed")], False),
+        ([backup("a", 2), backup("b", 1, stage="failed")], True),
+        ([backup("a", 0, stage="writing")], True),
+    ],
+)
+def test_the_schedule_asks_again_in_time_and_lets_a_failure_be_for_a_while(
+    backups: list[Backup], again: bool
+) -> None:
+    assert due(backups, 24, NOW) is again
+    assert due(backups, 0, NOW)
 
 
 def test_differences_name_every_table_that_is_not_the_same() -> None:

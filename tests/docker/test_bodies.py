@@ -196,6 +196,12 @@ def test_everything_else_that_can_be_asked_for_is_asked_for() -> None:
     assert body["Labels"]["note"] == "x"
 
 
+def test_a_client_of_a_server_of_the_host_shares_its_network_and_joins_none() -> None:
+    body = workload_body(Workload(name="c", owner=OWNER, image="postgres:16", host_network=True))
+    assert body["HostConfig"]["NetworkMode"] == "host"
+    assert body["NetworkingConfig"] == {"EndpointsConfig": {}}
+
+
 def test_a_network_has_its_own_subnet_and_publishes_on_loopback() -> None:
     assert network_body(Network(name="n", owner=OWNER), IPv4Network("10.64.0.64/26")) == {
         "Name": "n",

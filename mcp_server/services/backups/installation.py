@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from mcp_server.domain.backups import SUFFIX, Backup, Reason
+from mcp_server.domain.backups import SUFFIX, Backup, Reason, due
 from mcp_server.domain.databases import Site
 from mcp_server.domain.errors import Conflict, Corrupt, NotFound, QuaymasterError
 from mcp_server.domain.installation_backups import Contents, Own, file_name, is_own
@@ -147,15 +147,15 @@ class InstallationBackups:
             await self._control_plane.clear()
 
     async def run_schedule(self) -> int:
-        """Back up what has no verified backup younger than the schedule's hours; how many were made."""
+        """Back up what has no verified backup younger than the schedule's hours; how many were made. What failed
+        is let be for a while."""
         if not self._hours:
             return 0
         backups = await self.list()
         now = await self._store.read(lambda tx: tx.now())
         made = 0
         for subject in self.subjects:
-            kept = [one.created_at for one in backups if one.subject == subject and one.stage == "kept"]
-            if kept and (now - max(kept)).total_seconds() < self._hours * 3600:
+            if not due([one for one in backups if one.subject == subject], self._hours, now):
                 continue
             try:
                 await self.create(subject, "schedule")

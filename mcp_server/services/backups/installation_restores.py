@@ -21,6 +21,7 @@ from mcp_server.domain.installation_backups import (
 from mcp_server.ports.backups import BackupFiles, Scratch
 from mcp_server.ports.installation_backups import ControlPlane, RegistryCopies
 from mcp_server.services.backups.copying import require_same
+from mcp_server.services.databases.options import Step, no_step
 
 TIDY_SECONDS = 60.0
 LONGEST_LINE = 64 * 1024 * 1024
@@ -30,11 +31,16 @@ class InstallationRestores:
     """Needs no store: that may be what is lost. `control_plane` None: the registry is the store."""
 
     def __init__(
-        self, scratch: Scratch, registry: RegistryCopies, control_plane: ControlPlane | None
+        self,
+        scratch: Scratch,
+        registry: RegistryCopies,
+        control_plane: ControlPlane | None,
+        step: Step = no_step,
     ) -> None:
         self._scratch = scratch
         self._registry = registry
         self._control_plane = control_plane
+        self._step = step
 
     async def prove(self, name: str, files: BackupFiles) -> Contents:
         """Restore it into a scratch database or directory, and compare. Raises Corrupt with the differences."""
@@ -47,6 +53,7 @@ class InstallationRestores:
         await postgres.drop(scratch)
         try:
             await postgres.restore(scratch, lambda: self._body(name, files))
+            self._step("installation.restored")
             require_same(contents.tables, await postgres.tables(scratch))
         finally:
             with anyio.move_on_after(TIDY_SECONDS, shield=True):

@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio
 
-from mcp_server.domain.backups import SUFFIX, Backup, Reason, Retention, expired
+from mcp_server.domain.backups import SUFFIX, Backup, Reason, Retention, due, expired
 from mcp_server.domain.database_copies import put_right
 from mcp_server.domain.databases import Database
 from mcp_server.domain.errors import Conflict, NotFound, QuaymasterError, WrongHost
@@ -226,17 +226,16 @@ class Backups:
         await self._scratch.clear()
 
     async def run_schedule(self, hours: float) -> int:
-        """Back up every ready database of this home whose newest verified backup is older than `hours`."""
+        """Back up every ready database of this home whose newest verified backup is older than `hours`. What failed
+        is let be for a while."""
         home = self._parts.site.home
         databases = await self._parts.store.read(lambda tx: tx.databases.of_home(home))
         backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
         now = await self._parts.store.read(lambda tx: tx.now())
-        newest = {one.database_uid: one.created_at for one in backups if one.stage == "kept"}
         made = 0
         for database in databases:
-            last = newest.get(database.uid)
-            due = last is None or (now - last).total_seconds() >= hours * 3600
-            if not due or database.stage != "ready" or database.wanted != "running":
+            mine = [one for one in backups if one.database_uid == database.uid]
+            if database.stage != "ready" or database.wanted != "running" or not due(mine, hours, now):
                 continue
             try:
                 await self.make(database, "schedule")
