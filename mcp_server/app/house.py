@@ -99,7 +99,7 @@ async def open_app(settings: Settings) -> AsyncIterator[House]:
             beside.start_soon(trail.run)
             async with workplace(settings, mirror) as place:
                 house = _furnished(settings, store, keyring, cache, trail, mirror, place)
-                house.hosting.deployments.notifier = house.notifications
+                house.hosting.rollouts.notifier = house.notifications
                 house.hosting.switching.notifier = house.notifications
                 async with (
                     house.notifications.open(),

@@ -26,7 +26,9 @@ from mcp_server.services.deployments import Deployments
 from mcp_server.services.environments import Environments, Vault
 from mcp_server.services.outfit import Outfit, Provided
 from mcp_server.services.recovery import Recovery
+from mcp_server.services.reservations import Reservations
 from mcp_server.services.revival import Revival
+from mcp_server.services.rollouts import Rollouts
 from mcp_server.services.slot_board import SlotBoard
 from mcp_server.services.slots import SlotOptions, Slots, Step
 from mcp_server.services.switching import Switching
@@ -88,14 +90,31 @@ class Hosting:
         return Recovery(self.store, self.engine, self.slots, self.workers, revival, self.step)
 
     @cached_property
+    def reservations(self) -> Reservations:
+        return Reservations(self.store, self.slots, self.workers)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(
+            self.store,
+            self.slots,
+            self.recovery,
+            self.works,
+            self.workers,
+            self.outfit,
+            step=self.step,
+        )
+
+    @cached_property
     def deployments(self) -> Deployments:
         return Deployments(
             self.calls,
             self.store,
             self.slots,
             self.recovery,
+            self.reservations,
+            self.rollouts,
             self.works,
-            self.workers,
             self.outfit,
             step=self.step,
         )
@@ -110,7 +129,7 @@ class Hosting:
             self.calls,
             self.store,
             self.slots,
-            self.deployments,
+            self.reservations,
             self.recovery,
             self.workers,
             step=self.step,
@@ -122,14 +141,15 @@ class Hosting:
             self.calls,
             self.store,
             self.slots,
-            self.deployments,
+            self.reservations,
+            self.rollouts,
             self.recovery,
             self.works,
             self.workers,
             self.outfit,
             step=self.step,
         )
-        self.deployments.promote = switching.promote_after
+        self.rollouts.promote = switching.promote_after
         return switching
 
     @asynccontextmanager

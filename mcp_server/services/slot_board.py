@@ -17,9 +17,9 @@ from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.deployments import Deployments, require_no_switch
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.recovery import Recovery
+from mcp_server.services.reservations import Reservations, require_no_switch
 from mcp_server.services.slots import Berth, Seen, Slots, Step
 
 BOTH: tuple[SlotName, ...] = ("blue", "green")
@@ -89,7 +89,7 @@ class SlotBoard:
         calls: Calls,
         store: Store,
         slots: Slots,
-        deployments: Deployments,
+        reservations: Reservations,
         recovery: Recovery,
         workers: Workers,
         *,
@@ -98,7 +98,7 @@ class SlotBoard:
         self._calls = calls
         self._store = store
         self._slots = slots
-        self._deployments = deployments
+        self._reservations = reservations
         self._recovery = recovery
         self._workers = workers
         self._step = step
@@ -140,7 +140,7 @@ class SlotBoard:
         known = await self._calls.read(
             partial(self._records, call=call, project=project, environment=environment)
         )
-        self._deployments.require_here(known.pair)
+        self._reservations.require_here(known.pair)
         call.about("slots", known.pair.key)
         await self._recovery.settle_abandoned(known.pair.key)
 

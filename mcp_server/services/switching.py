@@ -32,11 +32,12 @@ from mcp_server.ports.notifier import Notifier, Silence
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.deployments import Deployments, require_no_switch
 from mcp_server.services.lock_board import held_board
 from mcp_server.services.lock_views import locked
 from mcp_server.services.outfit import Outfit
 from mcp_server.services.recovery import Recovery
+from mcp_server.services.reservations import Reservations, require_no_switch
+from mcp_server.services.rollouts import Rollouts
 from mcp_server.services.settling import end_switch, slot_of
 from mcp_server.services.slots import Berth, Seen, Slots, Step
 from mcp_server.services.works import Tell, Work, Works
@@ -97,7 +98,8 @@ class Switching:
         calls: Calls,
         store: Store,
         slots: Slots,
-        deployments: Deployments,
+        reservations: Reservations,
+        rollouts: Rollouts,
         recovery: Recovery,
         works: Works,
         workers: Workers,
@@ -108,7 +110,8 @@ class Switching:
         self._calls = calls
         self._store = store
         self._slots = slots
-        self._deployments = deployments
+        self._reservations = reservations
+        self._rollouts = rollouts
         self._recovery = recovery
         self._works = works
         self._workers = workers
@@ -217,7 +220,7 @@ class Switching:
         pair = await tx.slots.hold(key)
         if pair is None:
             raise Conflict("nothing was deployed there yet", next="Call deploy_project first.")
-        self._deployments.require_here(pair)
+        self._reservations.require_here(pair)
         running = await tx.deployments.running(pair.project, pair.environment)
         if running is not None:
             raise Conflict(
@@ -417,7 +420,7 @@ class Switching:
             raise Conflict("how that version is started is not known any more")
         await tell("starting the version before anew")
         image = await self._slots.image(way.deployment, tell)
-        await self._deployments.vacate(way.berth, tell)
+        await self._rollouts.vacate(way.berth, tell)
         variables = await self._outfit.of(way.project, way.pair.environment, release)
         port = await self._slots.start(way.berth, way.deployment, release, image, variables)
         await self._slots.until_healthy(way.berth, release, port, variables, tell)

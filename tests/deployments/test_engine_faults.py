@@ -71,7 +71,7 @@ def dying_at(point: str, kill: Callable[[], None]) -> Callable[[str], None]:
 
 def steps_of(desk: Desk, step: Callable[[str], None]) -> None:
     hosting = desk.house.hosting
-    for service in (hosting.slots, hosting.deployments, hosting.switching, hosting.recovery):
+    for service in (hosting.slots, hosting.rollouts, hosting.switching, hosting.recovery):
         service._step = step
 
 

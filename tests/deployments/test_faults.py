@@ -64,6 +64,8 @@ RECOVER = [
 
 PLACES = (
     "deployments",
+    "reservations",
+    "rollouts",
     "slots",
     "slot_board",
     "switching",
