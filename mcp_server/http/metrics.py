@@ -46,13 +46,13 @@ def exposition(
 
 
 def _calls(outcomes: Mapping[tuple[str, str], int]) -> Iterator[str]:
-    yield "# TYPE quaymaster_calls_total counter"
+    yield from _head("quaymaster_calls_total", "counter", "Calls of tools by tool and outcome.")
     for (tool, outcome), count in sorted(outcomes.items()):
         yield f'quaymaster_calls_total{{tool="{tool}",outcome="{outcome}"}} {count}'
 
 
 def _durations(seconds: Mapping[str, float]) -> Iterator[str]:
-    yield "# TYPE quaymaster_call_seconds_total counter"
+    yield from _head("quaymaster_call_seconds_total", "counter", "Seconds spent in calls, by tool.")
     for tool, total in sorted(seconds.items()):
         yield f'quaymaster_call_seconds_total{{tool="{tool}"}} {total:.6f}'
 
@@ -64,9 +64,14 @@ def _store(store: StoreNumbers) -> Iterator[str]:
         "conflicts": float(store.conflicts),
         **store.gauges,
     }
-    yield "# TYPE quaymaster_store_mode gauge"
+    yield from _head("quaymaster_store_mode", "gauge", "The mode of the store, as a label.")
     yield f'quaymaster_store_mode{{mode="{store.mode}"}} 1'
     for name, value in sorted(gauges.items()):
         label = f"quaymaster_store_{re.sub(r'[^a-z0-9_]', '_', name.lower())}"
-        yield f"# TYPE {label} gauge"
-        yield f"{label} {value:g}"
+        yield from _head(label, "gauge", f"The store: {name.replace('_', ' ')}.")
+        yield f"{label} {value:.17g}"
+
+
+def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"
