@@ -19,16 +19,25 @@ every step is on the disk before the next.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mcp_server.adapters import faults
+from mcp_server.adapters.edge.durable import (
+    UNFINISHED,
+    entries,
+    link_of,
+    locked,
+    make,
+    remove,
+    sync,
+    touch,
+    unlink,
+    write,
+)
 from mcp_server.domain.errors import Conflict, Invalid, Unavailable
 from mcp_server.domain.routes import (
     Preview,
@@ -45,10 +54,7 @@ from mcp_server.domain.slots import SlotName
 SETTLED = 1.0
 """Seconds after a switch in which a reader may still look into the directory that was active before it."""
 
-LOCK_TIMEOUT = 10.0
-
 Check = Callable[[str], str]
-_UNFINISHED = ".new-"
 
 
 class SwitchDirectory:
@@ -75,15 +81,15 @@ class SwitchDirectory:
         """Make what is missing, and clear what a crash left half-made. Conflict when it is another's."""
         with self._changing():
             for folder in (self._hosts, self._routes, self._previews, self._tls):
-                for unfinished in folder.glob(f"{_UNFINISHED}*"):
-                    _remove(unfinished)
+                for unfinished in folder.glob(f"{UNFINISHED}*"):
+                    remove(unfinished)
 
     def token(self) -> str:
         """The word of this directory by which its proxy knows a probe: 32 hexadecimal digits, drawn once."""
         path = self._root / "probe"
         with self._changing():
             if not path.exists():
-                _write(path, secrets.token_hex(16), 0o600)
+                write(path, secrets.token_hex(16), 0o600)
             return path.read_text().strip()
 
     # -- changes ---------------------------------------------------------------------------------------------
@@ -100,7 +106,7 @@ class SwitchDirectory:
                 faults.at("edge.point.written")
                 _switch(place, slot)
                 faults.at("edge.point.switched")
-                _sync(place)
+                sync(place)
             faults.at("edge.point.done")
 
     def attach(self, host: str, route: str) -> None:
@@ -121,11 +127,11 @@ class SwitchDirectory:
 
     def allow_tls(self, host: str) -> None:
         with self._changing():
-            _touch(self._tls / checked_host(host))
+            touch(self._tls / checked_host(host))
 
     def deny_tls(self, host: str) -> None:
         with self._changing():
-            _unlink(self._tls / checked_host(host))
+            unlink(self._tls / checked_host(host))
 
     def rebuild(self, wanted: Sequence[Route]) -> tuple[Repair, ...]:
         if twice := claimed_twice(wanted):
@@ -173,8 +179,8 @@ class SwitchDirectory:
         found = [
             folder / name
             for folder, names in known.items()
-            for name in _entries(folder)
-            if name not in names and not name.startswith(_UNFINISHED)
+            for name in entries(folder)
+            if name not in names and not name.startswith(UNFINISHED)
         ]
         return tuple(sorted(str(path.relative_to(self._root)) for path in found))
 
@@ -184,43 +190,43 @@ class SwitchDirectory:
         """The route appears whole: a reader that found half of it would answer 404 for a host that is
         attached.
         """
-        aside = place.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
-        _make(aside)
-        _make(aside / "blue")
+        aside = place.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
+        make(aside)
+        make(aside / "blue")
         _fill(aside / _where(slot, active=True), target)
         faults.at("edge.point.written")
         aside.rename(place)
         faults.at("edge.point.switched")
-        _sync(place.parent)
+        sync(place.parent)
 
     def _link(self, host: str, to: str) -> None:
         path = self._hosts / host
         with contextlib.suppress(OSError):
             if os.readlink(path) == to:
                 return
-        aside = self._hosts / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        aside = self._hosts / f"{UNFINISHED}{secrets.token_hex(8)}"
         aside.symlink_to(to)
         faults.at("edge.attach.written")
         aside.rename(path)
         faults.at("edge.attach.linked")
-        _sync(self._hosts)
+        sync(self._hosts)
 
     def _preview(self, route: str, preview: Preview) -> None:
         place = self._previews / f"{route}.{preview.slot}"
-        _make(place)
+        make(place)
         _fill(place / f"only-{preview.slot}", preview.target)
         faults.at("edge.preview.written")
         self._link(preview.host, f"../previews/{place.name}")
 
     def _detach(self, host: str) -> None:
         """Certificates first: a host that nobody attaches again must not keep the right to one."""
-        _unlink(self._tls / host)
+        unlink(self._tls / host)
         faults.at("edge.detach.denied")
         path = self._hosts / host
-        link = _link_of(path)
-        _unlink(path)
+        link = link_of(path)
+        unlink(path)
         if link is not None and (preview := _preview_name(link)) and link not in self._links().values():
-            _remove(self._previews / preview)
+            remove(self._previews / preview)
 
     def _forget(self, route: str) -> None:
         ours = (f"../routes/{route}", f"../previews/{route}.blue", f"../previews/{route}.green")
@@ -228,7 +234,7 @@ class SwitchDirectory:
             if link in ours:
                 self._detach(host)
                 faults.at("edge.forget.detached")
-        _remove(self._routes / route)
+        remove(self._routes / route)
 
     def _bring_about(self, wanted: Sequence[Route]) -> None:
         for route in self.routes():
@@ -239,7 +245,7 @@ class SwitchDirectory:
                 self.point(route.name, route.active, route.target)
             else:
                 with self._changing():
-                    _remove(self._routes / route.name)
+                    remove(self._routes / route.name)
             for host in route.hosts:
                 self.attach(host, route.name)
             for preview in route.previews:
@@ -291,14 +297,14 @@ class SwitchDirectory:
                     yield Preview(host=host, slot=slot, target=target)
 
     def _links(self) -> dict[str, str]:
-        found = {host: _link_of(self._hosts / host) for host in _named(self._hosts, checked_host)}
+        found = {host: link_of(self._hosts / host) for host in _named(self._hosts, checked_host)}
         return {host: link for host, link in found.items() if link is not None}
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """The only one who changes this directory, which exists and is ours."""
         try:
-            _make(self._root)
+            make(self._root)
             with locked(self._root / "lock"):
                 self._own()
                 yield
@@ -328,9 +334,9 @@ class SwitchDirectory:
             )
         mine = [self._installation, *([self._home] if self._home else [])]
         if found != mine and (self._home or not found):
-            _write(path, " ".join(mine), 0o644)
+            write(path, " ".join(mine), 0o644)
         for folder in (self._switch, self._hosts, self._routes, self._previews, self._tls):
-            _make(folder)
+            make(folder)
 
 
 # -- one route's directory -----------------------------------------------------------------------------------
@@ -355,15 +361,15 @@ def _switch(place: Path, slot: SlotName) -> None:
 
 def _fill(folder: Path, target: Target) -> None:
     """The folder holds this target and no other: made new first, then the old one removed."""
-    _make(folder)
-    others = [folder / name for name in _entries(folder) if name != str(target)]
-    _touch(folder / str(target))
+    make(folder)
+    others = [folder / name for name in entries(folder) if name != str(target)]
+    touch(folder / str(target))
     if others:
         faults.at("edge.point.added")
         _let_readers_pass(folder.parent)
         for other in others:
             other.unlink()
-        _sync(folder)
+        sync(folder)
 
 
 def _let_readers_pass(place: Path) -> None:
@@ -373,7 +379,7 @@ def _let_readers_pass(place: Path) -> None:
 
 def _target(folder: Path) -> Target | None:
     """What the proxy would take: the first name, in its order, that is a target."""
-    for name in sorted(_entries(folder)):
+    for name in sorted(entries(folder)):
         with contextlib.suppress(ValueError):
             return Target.parse(name)
     return None
@@ -393,18 +399,8 @@ def _preview_name(link: str) -> str | None:
     return name if name != link and slot in ("blue", "green") and _passes(route, checked_route) else None
 
 
-# -- files ---------------------------------------------------------------------------------------------------
-
-
-def _entries(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
 def _named(folder: Path, check: Check) -> list[str]:
-    return sorted(name for name in _entries(folder) if _passes(name, check))
+    return sorted(name for name in entries(folder) if _passes(name, check))
 
 
 def _passes(name: str, check: Check) -> bool:
@@ -413,83 +409,3 @@ def _passes(name: str, check: Check) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _link_of(path: Path) -> str | None:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return None
-
-
-def _make(folder: Path) -> None:
-    """The folder, readable for the proxy's user whatever this process's umask is."""
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        return
-    folder.chmod(0o755)
-    _sync(folder.parent)
-
-
-def _touch(path: Path) -> None:
-    if path.exists():
-        return
-    path.touch(mode=0o644)
-    path.chmod(0o644)
-    _sync(path.parent)
-
-
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-        _sync(path.parent)
-
-
-def _remove(path: Path) -> None:
-    """Gone in one step for readers; a crash leaves at most an unfinished name, which `claim` clears."""
-    if path.is_symlink() or path.is_file():
-        _unlink(path)
-    elif path.exists():
-        aside = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
-        path.rename(aside)
-        _sync(path.parent)
-        faults.at("edge.remove.renamed")
-        shutil.rmtree(aside)
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    aside = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Polled, so that a thread never hangs here for good; the file is never replaced."""
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    with open(path, "a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                if time.monotonic() > deadline:
-                    raise Unavailable("Another process is changing the edge's directory.") from error
-                time.sleep(0.005)
-        yield

@@ -13,9 +13,10 @@ from typing import Protocol, TypeVar
 import anyio.to_thread
 
 from mcp_server.adapters import faults
+from mcp_server.adapters.edge.durable import locked
 from mcp_server.adapters.edge.nginx.config import Location, NginxSettings, Site, generation, text
 from mcp_server.adapters.edge.probes import Answer, Door, probe
-from mcp_server.adapters.edge.switch import SwitchDirectory, locked
+from mcp_server.adapters.edge.switch import SwitchDirectory
 from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.routes import Preview, Probe, Repair, Route, Target
 from mcp_server.domain.slots import SlotName
