@@ -30,7 +30,7 @@ COIN: st.SearchStrategy[bool] = st.booleans()
 
 
 @st.composite
-def schemas(draw: st.DrawFn, engine: str) -> str:
+def schemas(draw: st.DrawFn, engine: str, least: int = 0) -> str:
     parts = []
     labels = draw(st.lists(st.sampled_from(["glad", "sad", "wild"]), unique=True, max_size=3))
     if engine == "postgres":
@@ -39,7 +39,7 @@ def schemas(draw: st.DrawFn, engine: str) -> str:
             parts.append(f"CREATE SEQUENCE numbers START {draw(st.integers(1, 3))}")
         if draw(COIN):
             parts.append("CREATE DOMAIN short AS text CHECK (length(VALUE) < 10)")
-    tables = draw(st.lists(st.sampled_from(TABLES), unique=True, max_size=3))
+    tables = draw(st.lists(st.sampled_from(TABLES), unique=True, min_size=least, max_size=3))
     columns: dict[str, list[str]] = {}
     for table in tables:
         parts.append(draw(_table(engine, table, columns)))

@@ -216,6 +216,7 @@ class SqliteSession:
         self, statements: Sequence[Statement], ledger: Ledger | None, where: str, watch: bool
     ) -> Footprint:
         with _told(where, None):
+            self._connection.execute("PRAGMA query_only = OFF")
             self._connection.execute("PRAGMA foreign_keys = OFF")
             self._connection.execute("BEGIN IMMEDIATE")
         changes = self._connection.total_changes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mcp_server.domain.schemas.catalogs import Catalog, Index, Table, Trigger, View
 from mcp_server.domain.schemas.names import quoted
 from mcp_server.domain.schemas.renames import perhaps_column, perhaps_table
 
+RULE = re.compile(r"\b(?:check|unique|references|foreign key|primary key|not null)\b[^,]*")
 Resting = Mapping[str, View] | Mapping[str, Trigger]
 
 
@@ -99,6 +101,8 @@ def _rebuild(old: Table, new: Table, losses: list[str]) -> Iterator[str]:
         for each in new.columns
         if each.name not in kept and each.not_null and not each.default and not each.generated
     ]
+    if _rules(new.special) - _rules(old.special):
+        losses.append(f"table {new.name} gets other constraints: refused while rows break them")
     aside = f"_quaymaster_new_{new.name}"
     yield _renamed(new, aside)
     if columns:
@@ -106,6 +110,15 @@ def _rebuild(old: Table, new: Table, losses: list[str]) -> Iterator[str]:
         yield f"INSERT INTO {quoted(aside)} ({names}) SELECT {names} FROM {quoted(new.name)}"  # noqa: S608 - quoted names
     yield f"DROP TABLE {quoted(new.name)}"
     yield f"ALTER TABLE {quoted(aside)} RENAME TO {quoted(new.name)}"
+
+
+def _rules(special: str) -> Counter[str]:
+    """The constraints in a table's text, each to the next comma; of checks, which have commas, all that follows."""
+    text = special.lower()
+    found = Counter(each.strip(" )") for each in RULE.findall(text))
+    if "check" in text:
+        found[text[text.index("check") :].strip(" )")] += 1
+    return found
 
 
 def _renamed(table: Table, aside: str) -> str:
