@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -410,9 +411,7 @@ async def test_locks_are_read_as_they_are_once_the_scope_is_held(warm: PostgresP
         held.clear()
         may_end.clear()
         name = change.__name__
-        one = asyncio.create_task(
-            warm.run(lambda tx, change=change: first(tx, change), INTENT, line_id=name, epoch=1)
-        )
+        one = asyncio.create_task(warm.run(partial(first, change=change), INTENT, line_id=name, epoch=1))
         await held.wait()
         other = asyncio.create_task(warm.run(second, INTENT, line_id=f"{name}-2", epoch=1))
         await _waits_for_a_row(warm)
