@@ -21,7 +21,7 @@ DEFAULT = {
 }  # fmt: skip
 PLANNED = {"cleanup_slot", "delete_project", "delete_database", "delete_team", "take_over_locks", "resolve_conflict",
     "remove_domain", "query_database", "restore_database", "drop_branch", "promote_database_to_postgres",
-    "apply_migration", "rollback_migration", "pull_schema", "push_schema",
+    "execute_sql", "apply_migration", "rollback_migration", "pull_schema", "push_schema",
 }  # fmt: skip
 BUDGET = {"default": 3_000, "all": 12_000}
 AIM = {"default": 2_900, "all": 9_000}
