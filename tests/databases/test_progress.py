@@ -32,11 +32,11 @@ class Listener:
         heard: list[str] = []
         self.numbers = []
 
-        async def progress(number: float, total: float | None, message: str | None) -> None:
-            self.numbers.append(number)
+        async def heard_of(progress: float, total: float | None, message: str | None) -> None:
+            self.numbers.append(progress)
             heard.append(message or "")
 
-        result = await self.client.call_tool(tool, arguments, progress_callback=progress)
+        result = await self.client.call_tool(tool, arguments, progress_callback=heard_of)
         assert isinstance(result, CallToolResult)
         assert not result.is_error, result.structured_content
         assert result.structured_content is not None

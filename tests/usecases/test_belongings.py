@@ -80,7 +80,8 @@ async def deleted(store: Store) -> tuple[str, ...]:
     """The project with all its belongings; the effects of its plan."""
     calls = Calls(store, MemoryCache(), Trail(store), rate_limit=1_000_000)
     projects = Projects(calls)
-    token, effects = None, ()
+    token: str | None = None
+    effects: tuple[str, ...] = ()
     for _ in range(2):
         call = Call(caller=OWNER, action="delete_project", params={"name": "app"}, plan_token=token)
         done = await calls.perform(call, lambda: projects.delete(call, name="app"))  # noqa: B023
