@@ -89,6 +89,7 @@ async def test_missing_and_late_files_are_named_and_go_through_only_when_allowed
     ("label", "up", "said"),
     [
         ("001_latin", "-- caf\u00e9\nCREATE TABLE t (id integer);".encode("latin-1"), "not UTF-8"),
+        ("001_wide", "CREATE TABLE t (id integer);".encode("utf-16"), "not UTF-8"),
         ("001_nul", b"CREATE TABLE t (id integer);\x00", "NUL"),
         ("001_empty", b"-- nothing yet\n", "holds no statement"),
         ("001_open", b"CREATE TABLE t (id integer);\nSELECT 'a", "line 2"),
@@ -194,12 +195,19 @@ async def test_a_statement_of_which_nobody_knows_waits_for_a_person(postgres_ben
 
 
 def runner(bench: Bench, fault: str | None = None) -> subprocess.Popen[bytes]:
+    return started(bench, ("migrate", "-t", "deploy", "-a", "--no-countdown"), fault)
+
+
+def started(bench: Bench, arguments: tuple[str, ...], fault: str | None = None) -> subprocess.Popen[bytes]:
     environ = {**os.environ, **bench.environ, "PYTHONPATH": str(CHECKOUT)}
     if fault is not None:
         environ["QUAYMASTER_FAULT"] = fault
-    arguments = [sys.executable, "-m", "mcp_server", "db", "migrate", "-t", "deploy", "-a", "--no-countdown"]
     return subprocess.Popen(
-        arguments, cwd=bench.root, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "mcp_server", "db", *arguments],
+        cwd=bench.root,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -223,6 +231,38 @@ async def test_a_runner_killed_anywhere_leaves_a_database_that_the_next_run_comp
     assert [row.stage for row in await bench.ledger()] == ["applied"] * 3
     assert await bench.rows("SELECT id, name FROM one") == ((1, "first"),)
     assert await bench.rows("SELECT count(*) FROM three") == ((1,),)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+async def test_a_rollback_killed_at_any_statement_is_completed_by_the_next_one(bench, number):
+    bench.migration("001_one", ONE, "DELETE FROM one;\nDROP TABLE one;")
+    bench.migration(
+        "002_two", "CREATE TABLE two (id integer);", "-- no-transaction\nDELETE FROM two;\nDROP TABLE two;"
+    )
+    await bench.deploy()
+    plan = await bench.databases().plan(bench.one(), "rollback", "base")
+    token = bench.databases().issue(plan)
+    arguments = ("rollback", "-d", "app", "-t", "base", "--no-backup", "--token", token)
+    dying = started(bench, arguments, f"schemas.statement:KILL:{number}")
+    await asyncio.to_thread(dying.communicate, timeout=60)
+    assert dying.returncode == -signal.SIGKILL
+    assert len(await bench.ledger()) == (2 if number < 3 else 1)
+    await roll_back(bench, "base")
+    assert await bench.ledger() == ()
+    for table in ("one", "two"):
+        with pytest.raises(StatementFailed):
+            await bench.rows(f"SELECT * FROM {table}")  # noqa: S608
+
+
+async def test_what_is_half_applied_is_not_rolled_back_over(postgres_bench):
+    two_migrations(postgres_bench)
+    postgres_bench.migration(
+        "003_half", "-- no-transaction\nCREATE TABLE x (id integer);\nSELECT 1/0;", "DROP TABLE x;"
+    )
+    with pytest.raises(StatementFailed):
+        await postgres_bench.deploy()
+    with pytest.raises(HalfApplied, match="003_half"):
+        await roll_back(postgres_bench, "001_one")
 
 
 @pytest.mark.parametrize("number", [1, 2])

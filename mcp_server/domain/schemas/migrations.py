@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from mcp_server.domain.errors import Invalid
-from mcp_server.domain.schemas.failures import Drift
+from mcp_server.domain.schemas.failures import Drift, HalfApplied
 from mcp_server.domain.schemas.folders import Migration
 
 Stage = Literal["applied", "running", "reverting"]
@@ -95,12 +95,13 @@ def to_revert(found: Examination, target: str) -> tuple[Migration, ...]:
     """What a rollback to `target` takes back, newest first.
 
     `target` is a number of steps, a version, or a part of a name; the target itself is kept. `0` as a version
-    or name is not a target: `base` takes everything back. Raises Invalid for none or several matches.
+    or name is not a target: `base` takes everything back. What was half taken back goes on. Raises Invalid for none or
+    several matches, HalfApplied for a migration that came half forward.
     """
-    newest_first = found.applied[::-1]
+    newest_first = _to_take_back(found)
     if target == "base":
         return newest_first
-    if target.isdigit() and len(target) < 4 and not any(each.version == target for each in found.applied):
+    if target.isdigit() and len(target) < 4 and not any(each.version == target for each in newest_first):
         steps = int(target)
         if not 1 <= steps <= len(newest_first):
             raise Invalid.field("target", f"1 to {len(newest_first)} steps, a version, a name or 'base'")
@@ -112,3 +113,12 @@ def to_revert(found: Examination, target: str) -> tuple[Migration, ...]:
         named = ", ".join(each.label for each in matches) or "nothing that is applied"
         raise Invalid(f"target: '{target[:100]}' names {named}", next="Name one applied version, or 'base'.")
     return tuple(each for each in newest_first if each.order > matches[0].order)
+
+
+def _to_take_back(found: Examination) -> tuple[Migration, ...]:
+    forward = [row.label for row in found.half if row.stage == "running"]
+    if forward:
+        raise HalfApplied(f"{', '.join(forward)}: half applied, which no down.sql is written for")
+    begun = {int(row.version) for row in found.half}
+    half = [each for each in found.pending if each.order in begun]
+    return tuple(sorted([*found.applied, *half], key=lambda each: each.order, reverse=True))
