@@ -64,7 +64,7 @@ ACTIONS: dict[str, Degraded] = {
     "pull_schema": "refused",
     "seed_database": "served",
     "validate_schema": "served",
-    "execute_sql": "served",
+    "execute_sql": "journaled",
     "create_task": "journaled",
     "get_task": "served",
     "list_tasks": "served",

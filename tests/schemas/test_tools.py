@@ -112,3 +112,27 @@ async def test_an_alembic_project_is_migrated_and_rolled_back_by_tools_but_not_o
             bench.schema("")
             refused = await desk.call(tool, arguments, caller=caller)
             assert refused.structured_content["code"] == "FORBIDDEN", tool
+
+
+async def test_a_superuser_reads_by_tool_only_through_the_address_of_a_reader(
+    tmp_path, postgres_bench, postgres
+):
+    bench = postgres_bench
+    await bench.write("CREATE TABLE t (id integer)")
+    dotenv = f"RDS_APP_URL={bench.url}\n"
+    (bench.root / ".env").write_text(dotenv)
+    async with opened(tmp_path / "desk") as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(bench.root)})
+        refused = await desk.call("execute_sql", APP | {"sql": "SELECT count(*) FROM t"})
+        assert refused.structured_content["code"] == "FORBIDDEN"
+        assert "RDS_APP_READER_URL" in refused.structured_content["next"]
+        name = bench.url.rpartition("/")[2]
+        (bench.root / ".env").write_text(f"{dotenv}RDS_APP_READER_URL={postgres.url_of(name)}\n")
+        await bench.write("GRANT SELECT ON t TO PUBLIC")
+        read = await desk.done("execute_sql", APP | {"sql": "SELECT count(*), current_user FROM t"})
+        assert read["rows"] == [[0, "quaymaster"]]
+        assert read["data_begins"] == read["data_ends"]
+        written = {"sql": "INSERT INTO t VALUES (1)", "write": True, "idempotency_key": "once"}
+        assert (await desk.done("execute_sql", APP | written))["changed"] == 1
+        assert "earlier call" in (await desk.done("execute_sql", APP | written))["message"]
+        assert (await desk.done("execute_sql", APP | {"sql": "SELECT count(*) FROM t"}))["rows"] == [[1]]
