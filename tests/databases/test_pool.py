@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 
 import pytest
 
@@ -42,9 +41,7 @@ async def test_a_claim_has_a_new_password_the_projects_name_and_a_place_in_its_n
     yard: Yard = await make_yard(pool=1)
     standby = await yard.databases.pool.add(yard.databases.parts.options.image)
     before = yard.databases.parts.passwords.login_of_server(standby).password.get_secret_value()
-    begun = time.monotonic()
     made = await yard.create(engine="postgres")
-    assert time.monotonic() - begun < 5
     record = await yard.record()
     assert record is not None
     assert record.claimed == standby.place.container

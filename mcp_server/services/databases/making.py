@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import anyio
-
 from mcp_server.domain.database_setup import set_up
 from mcp_server.domain.databases import Access, Database, Login
 from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, Unavailable
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.shared import SharedServer
+from mcp_server.services.databases.together import Together
 from mcp_server.services.databases.unfinished import Unfinished, parts_of
 from mcp_server.services.works import Work
 
@@ -106,33 +105,29 @@ class Making:
         await self._servers.run_sql_when_up(place.ref, script)
 
     async def _make_of_standby(self, record: Database, before: Login | None) -> None:
-        """A rename and one password; beside them the project's network is joined."""
+        """A rename, one password and a place in the project's network, as far as they can at one time: neither the
+        password nor the network asks for the name."""
         place, access = parts_of(record)
         standing = place.change(container=record.claimed)
         found = await self._servers.observe(standing)
         if found is None or not found.running or before is None:
             raise Unavailable("the standby does not run")
-        await self._servers.rename(standing, place.container)
-        self._step("databases.claim.renamed")
         login = self._passwords.login_of(record)
         verifier = self._passwords.verifiers(access, record.uid).role
-        failures: list[QuaymasterError] = []
+
+        async def rename() -> None:
+            await self._servers.rename(standing, place.container)
+            self._step("databases.claim.renamed")
 
         async def join() -> None:
-            try:
+            async with Together() as first:
+                first.begin(rename)
                 network = await self._networks.ensure(record.project, record.project_uid)
-                await self._servers.join(place, network)
-            except QuaymasterError as error:
-                failures.append(error)
+            await self._servers.join(place, network)
 
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(join)
-            try:
-                await self._servers.change_password(before, verifier)
-            except QuaymasterError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        async with Together() as beside:
+            beside.begin(join)
+            await self._servers.change_password(before, verifier)
         self._step("databases.claim.password")
         await self._servers.until_ready(place, login)
         await self._servers.add_extensions(place, access.database, record.extensions)
