@@ -42,14 +42,14 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
         await active_v1(desk, harbour)
         cases: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
             ("demo-v2", {"CRASH_AFTER": "0", "CRASH_CODE": "7"}, {}, "the application ended"),
-            ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 6}, "status 503"),
-            ("demo-plain", {"REDIRECT": "1"}, {"health_timeout": 6}, "redirect"),
+            ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 15}, "status 503"),
+            ("demo-plain", {"REDIRECT": "1"}, {"health_timeout": 15}, "redirect"),
             ("demo-plain", {"LEAK": "8"}, {"memory": 48, "health_path": "/never"}, "the application ended"),
-            ("demo-plain", {}, {"health_timeout": 6, "health_path": "/nowhere"}, "status 404"),
+            ("demo-plain", {}, {"health_timeout": 15, "health_path": "/nowhere"}, "status 404"),
             (
                 "demo-plain",
                 {"START_DELAY": "60"},
-                {"health_timeout": 6, "health_path": ""},
+                {"health_timeout": 15, "health_path": ""},
                 "nothing listens",
             ),
         ]
