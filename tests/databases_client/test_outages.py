@@ -283,3 +283,27 @@ async def test_no_message_holds_the_password(own_postgres: PostgresServer):
 async def _count(client: Client) -> int:
     rows = await _eventually(lambda: client.read("SELECT count(*) AS n FROM marks"))
     return int(rows[0]["n"])
+
+
+async def test_half_open_one_of_many_callers_probes_and_all_hear_of_it(
+    databases: Databases, own_postgres: PostgresServer, heard: Heard
+):
+    async def all_at_once() -> list[Any]:
+        asked = (databases.client("main", within=0) for _ in range(20))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    async def until(done: Callable[[list[Any]], bool]) -> list[Any]:
+        deadline = time.monotonic() + 20
+        while not done(found := await all_at_once()):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        return found
+
+    await databases.client("main")
+    await asyncio.to_thread(own_postgres.kill)
+    found = await until(lambda found: len(heard.errors) > 1)
+    assert heard.errors == ["main", "main"]
+    assert all(isinstance(each, DatabaseUnavailable) for each in found)
+    await asyncio.to_thread(own_postgres.start)
+    await until(lambda found: all(isinstance(each, Client) for each in found))
+    assert heard.reconnects == ["main"]
