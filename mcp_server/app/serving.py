@@ -6,7 +6,7 @@ import logging
 import secrets
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,9 +17,10 @@ from mcp_server.app.identity import local_user, own_command
 from mcp_server.app.tooling import make_server
 from mcp_server.config import Settings
 from mcp_server.domain.callers import Caller
-from mcp_server.domain.errors import Invalid, Unauthenticated
+from mcp_server.domain.errors import Invalid, QuaymasterError, Unauthenticated
 from mcp_server.domain.pages import Page
 from mcp_server.ports.store import Reading
+from mcp_server.services.leaving import Leaving
 from mcp_server.services.signin import local_owner
 from mcp_server.services.teams import LOCAL
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 log = logging.getLogger(__name__)
+LEAVE_SECONDS = 3.0
+"""How long the end of a stdio server may take to release what nobody else could."""
 DRAIN_SECONDS = 30.0
 """How long running calls may go on after the web server was told to stop."""
 
@@ -53,8 +56,19 @@ async def serve_stdio(settings: Settings, toolsets: Sequence[str] = ()) -> None:
             visit = Visit(await identify(), wanted, identify)
         async with anyio.create_task_group() as beside:
             beside.start_soon(lead, house)
-            await serve(make_server(house), visit)
+            server = make_server(house)
+            await serve(server, visit)
+            if any(server.outcomes[tool, "ok"] for tool in ("lock_files", "take_over_locks")):
+                await _leave(house, visit.caller)
             beside.cancel_scope.cancel()
+
+
+async def _leave(house: House, caller: Caller) -> None:
+    """Bounded: a lease ends by itself, too."""
+    with anyio.move_on_after(LEAVE_SECONDS), suppress(QuaymasterError):
+        released = await Leaving(house.calls, house.locks).release(caller)
+        if released:
+            log.info("released the locks of this process", extra={"paths": len(released)})
 
 
 async def _local_caller(house: House, process: str) -> Caller:

@@ -129,6 +129,17 @@ async def test_the_local_user_owns_the_embedded_store(tmp_path, era):
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_what_only_a_process_could_release_is_released_when_it_ends(tmp_path, era):
+    async with over_stdio(tmp_path, era=era) as client:
+        await done(client, "create_project", name="shop")
+        await done(client, "lock_files", project="shop", paths=["a", "b/"])
+        await done(client, "lock_files", project="shop", paths=["c"], agent="ann")
+    async with over_stdio(tmp_path, era=era) as again:
+        held = await done(again, "list_locks", project="shop")
+        assert [lock["path"] for lock in held["locks"]] == ["c"], "ann's own next process can release hers"
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_two_processes_on_one_home_see_each_other_and_are_two_holders(tmp_path, era):
     async with over_stdio(tmp_path, era=era) as one, over_stdio(tmp_path, era=era) as two:
         await done(one, "create_project", name="shop")
