@@ -326,11 +326,14 @@ def test_the_password_is_in_no_message_and_no_record(grown: PostgresServer, home
     assert address.password not in refused.stdout + refused.stderr
 
 
-def test_a_proof_that_dies_leaves_no_database_and_is_done_again(grown: PostgresServer, home: Path) -> None:
+@pytest.mark.parametrize("step", ["installation.restored"])
+def test_a_proof_that_dies_leaves_no_database_and_is_done_again(
+    grown: PostgresServer, home: Path, step: str
+) -> None:
     here = {"QUAYMASTER_DATABASE_URL": grown.url}
     add_key(home, **here)
     before = databases(grown)
-    fault = {"QUAYMASTER_FAULT": "installation.restored:KILL"}
+    fault = {"QUAYMASTER_FAULT": f"{step}:KILL"}
     assert quaymaster("backup", "create", "control_plane", home=home, **here, **fault).returncode == KILLED
     assert len(databases(grown)) == len(before) + 1
     key = make_key(home, **here)

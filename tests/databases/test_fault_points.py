@@ -9,8 +9,11 @@ from types import ModuleType
 from typing import Any
 
 from tests.backups import test_faults as of_backups
+from tests.backups import test_installation as of_the_installation
 from tests.databases import test_faults as of_databases
+from tests.sealing import test_resealing as of_a_new_key
 
+SUITES = (of_databases, of_backups, of_the_installation, of_a_new_key)
 CODE = Path(__file__).resolve().parents[2] / "mcp_server"
 PLACES = (
     "services/databases",
@@ -22,7 +25,7 @@ PLACES = (
 
 
 def test_the_server_is_killed_at_every_named_step_of_databases_and_of_no_other() -> None:
-    killed = set(steps_of_tests(of_databases)) | set(steps_of_tests(of_backups))
+    killed = {step for suite in SUITES for step in steps_of_tests(suite)}
     assert sorted(steps_of_code()) == sorted(killed)
 
 
