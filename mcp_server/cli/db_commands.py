@@ -16,8 +16,9 @@ from mcp_server.domain.errors import Invalid, QuaymasterError
 from mcp_server.domain.schemas.danger import Danger
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder
+from mcp_server.services.schemas.answers import Status
 from mcp_server.services.schemas.comparing import Difference
-from mcp_server.services.schemas.databases import Databases, Status
+from mcp_server.services.schemas.databases import Databases
 
 PENDING = 3
 Answer = tuple[int, Any]

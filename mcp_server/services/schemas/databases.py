@@ -6,8 +6,6 @@ made again under the lock, and anything that moved in between refuses it.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,26 +13,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from mcp_server.domain.errors import Invalid, NotFound, PlanStale, QuaymasterError
 from mcp_server.domain.queries import Bounds, Rows, require_statement
 from mcp_server.domain.queries import Statement as Typed
-from mcp_server.domain.records import Value
 from mcp_server.domain.schemas.catalogs import Catalog, differences, without_table
 from mcp_server.domain.schemas.changes import Changes, changes
 from mcp_server.domain.schemas.danger import Action, Danger, digest_of
-from mcp_server.domain.schemas.failures import ProgramFailed, Refused, StatementFailed
+from mcp_server.domain.schemas.failures import Refused, StatementFailed
 from mcp_server.domain.schemas.folders import Folder, Migration
 from mcp_server.domain.schemas.renames import Rename, renames_in
 from mcp_server.domain.schemas.statements import Engine, Statement, split
 from mcp_server.ports.queries import Statements
 from mcp_server.ports.schemas import Alembic, Engines, Folders, Limits, Session
 from mcp_server.services.schemas import migrating, tokens
-from mcp_server.services.schemas.chains import AlembicChain, Chain, FileChain, Ran, Standing, refuse_ours
+from mcp_server.services.schemas.answers import Listed, Rehearsed, Status, rehearsed_of, status_of
+from mcp_server.services.schemas.chains import AlembicChain, Chain, FileChain, Ran, refuse_ours
 from mcp_server.services.schemas.comparing import Difference, difference, statements_of, way
 from mcp_server.services.schemas.estate import Kept
 from mcp_server.services.schemas.places import Places
+from mcp_server.services.schemas.seeding import run_program
 
 SHOWN_BYTES = 64 * 1024 * 1024
 LONGEST_SECONDS = 24 * 3600.0
@@ -44,48 +41,6 @@ ALEMBIC = "alembic_version"
 """The table in which Alembic keeps its own account."""
 Environment = str
 Event = Callable[[str], None]
-
-
-class Listed(Value):
-    name: str
-    engine: str | None
-    variable: str
-    source: str
-    place: str | None
-    migrations: int
-    has_schema: bool
-    has_seed: bool
-    alembic: bool
-
-
-class Status(Value):
-    """Labels of migrations. `drift` is said where the caller asked for it: how `schema.sql` and the database differ."""
-
-    name: str
-    place: str
-    applied: tuple[str, ...]
-    pending: tuple[str, ...]
-    edited: tuple[str, ...]
-    missing: tuple[str, ...]
-    out_of_order: tuple[str, ...]
-    half: tuple[str, ...]
-    lint: tuple[str, ...] = ()
-    drift: tuple[str, ...] | None = None
-
-    @property
-    def sound(self) -> bool:
-        return not (self.edited or self.missing or self.out_of_order or self.half)
-
-
-class Rehearsed(Value):
-    """One migration as it went on a clone."""
-
-    migration: str
-    seconds: float
-    locks: tuple[str, ...]
-    rewritten: tuple[str, ...]
-    touched: dict[str, int]
-    findings: tuple[str, ...]
 
 
 class Databases:
@@ -132,7 +87,7 @@ class Databases:
     async def status(self, folder: Folder) -> Status:
         chain = self._chain(folder)
         async with self._session(folder) as session:
-            return self._status(folder, await chain.standing(session))
+            return status_of(folder.name, self.place(folder), await chain.standing(session))
 
     def lint_all(self, folder: Folder) -> tuple[str, ...]:
         return self._chain(folder).findings(self.engine(folder))
@@ -244,16 +199,7 @@ class Databases:
 
         def note(ran: Ran) -> None:
             nonlocal began
-            report.append(
-                Rehearsed(
-                    migration=ran.label,
-                    seconds=round(time.monotonic() - began, 3),
-                    locks=ran.footprint.locks,
-                    rewritten=ran.footprint.rewritten,
-                    touched=dict(ran.footprint.touched),
-                    findings=ran.findings,
-                )
-            )
+            report.append(rehearsed_of(ran, time.monotonic() - began))
             began = time.monotonic()
 
         goal = await self._goal(folder) if self.folders.schema(folder) is not None else None
@@ -349,7 +295,7 @@ class Databases:
         if path.suffix == ".py":
             if not may_run_programs:
                 raise Refused("seed.py is a program; it runs from the command line only")
-            return await self._run_seed(folder, path)
+            return await run_program(path, self.folders.root, folder.variable, self.url(folder))
         engine = self.engine(folder)
         where = f"db/{folder.name}/seed.sql"
         statements = split(self.folders.read(path), engine, where=where)
@@ -540,18 +486,6 @@ class Databases:
     def _renames(self, folder: Folder) -> tuple[Rename, ...]:
         return renames_in(self.folders.schema(folder) or "", where=f"db/{folder.name}/schema.sql")
 
-    async def _run_seed(self, folder: Folder, path: Path) -> str:
-        environment = {**os.environ, folder.variable: self.url(folder), "DATABASE_URL": self.url(folder)}
-        done = await anyio.run_process(
-            [sys.executable, str(path)], cwd=self.folders.root, env=environment, check=False
-        )
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise ProgramFailed(
-                f"seed.py ended with {done.returncode}: {said[-1] if said else 'it said nothing'}"
-            )
-        return done.stdout.decode("utf-8", "replace").strip() or "seed.py has ended"
-
     def _chain(self, folder: Folder) -> Chain:
         if folder.alembic is not None:
             return AlembicChain(folder, self._alembic)
@@ -589,19 +523,6 @@ class Databases:
             has_schema=self.folders.schema(folder) is not None,
             has_seed=self.folders.seed(folder) is not None,
             alembic=folder.alembic is not None,
-        )
-
-    def _status(self, folder: Folder, found: Standing) -> Status:
-        return Status(
-            name=folder.name,
-            place=self.place(folder),
-            applied=found.applied,
-            pending=found.pending,
-            edited=found.edited,
-            missing=found.missing,
-            out_of_order=found.out_of_order,
-            half=found.half,
-            lint=found.lint,
         )
 
 

@@ -23,7 +23,8 @@ from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.plans import draw_token, gate
-from mcp_server.services.schemas.databases import Databases, Rehearsed, Status
+from mcp_server.services.schemas.answers import Rehearsed, Status
+from mcp_server.services.schemas.databases import Databases
 from mcp_server.services.statements import Asked, QueryResult, StatementGate
 
 EnvironmentOf = Literal["development", "test", "preview", "staging", "production"]
