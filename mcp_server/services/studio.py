@@ -55,7 +55,9 @@ class Studio:
             if not isinstance(words, str):
                 raise
             hint = error.details.get("hint")
-            raise Invalid(words, next=hint if isinstance(hint, str) else "Correct the statement; this box only reads.") from error
+            raise Invalid(
+                words, next=hint if isinstance(hint, str) else "Correct the statement; this box only reads."
+            ) from error
 
     async def change(self, table: str, key: Any, column: str, before: str | None, after: str | None) -> None:
         found = await self._writable_table(table)

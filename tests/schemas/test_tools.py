@@ -101,17 +101,17 @@ async def test_an_alembic_project_is_migrated_and_rolled_back_by_tools_but_not_o
         from tests.tools.desk import OWNER
 
         caller = OWNER.change(transport="http")
-        for tool, more in (
+        for name, rest in (
             ("schema_status", {}),
             ("plan_migration", {"rehearse": True}),
             ("apply_migration", {}),
             ("rollback_migration", {"target": "base"}),
             ("validate_schema", {}),
         ):
-            arguments = (APP if tool != "schema_status" else {"project": "shop"}) | more
+            arguments: dict[str, object] = (APP if name != "schema_status" else {"project": "shop"}) | rest
             bench.schema("")
-            refused = await desk.call(tool, arguments, caller=caller)
-            assert refused.structured_content["code"] == "FORBIDDEN", tool
+            refused = await desk.call(name, arguments, caller=caller)
+            assert refused.structured_content["code"] == "FORBIDDEN", name
 
 
 async def test_a_superuser_reads_by_tool_only_through_the_address_of_a_reader(
