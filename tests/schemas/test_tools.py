@@ -108,7 +108,8 @@ async def test_an_alembic_project_is_migrated_and_rolled_back_by_tools_but_not_o
             ("rollback_migration", {"target": "base"}),
             ("validate_schema", {}),
         ):
-            arguments: dict[str, object] = (APP if name != "schema_status" else {"project": "shop"}) | rest
+            arguments: dict[str, object] = {"project": "shop"} if name == "schema_status" else dict(APP)
+            arguments |= rest
             bench.schema("")
             refused = await desk.call(name, arguments, caller=caller)
             assert refused.structured_content["code"] == "FORBIDDEN", name
