@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from mcp_server.cli.context import Root
-from mcp_server.cli.main import run
+from mcp_server.adapters.host.collector import resting
+
+if TYPE_CHECKING:
+    from mcp_server.cli.context import Root
 
 
 def main() -> None:
+    with resting():
+        from mcp_server.cli.main import run
     sys.exit(run(sys.argv[1:], _root))
 
 
 def _root() -> Root:
     """Imported when a command needs it: `config` and `--help` do not."""
-    from mcp_server import app
-
+    with resting():
+        from mcp_server import app
     return app
 
 

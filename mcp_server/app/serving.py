@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from mcp_server.adapters.host.collector import resting
 from mcp_server.app.chores import lead, sweep
 from mcp_server.app.house import House, open_app
 from mcp_server.app.identity import local_user, own_command
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 log = logging.getLogger(__name__)
+FIRST_QUESTIONS_SECONDS = 1.0
 LEAVE_SECONDS = 3.0
 """How long the end of a stdio server may take to release what nobody else could."""
 DRAIN_SECONDS = 30.0
@@ -37,9 +39,10 @@ DRAIN_SECONDS = 30.0
 async def serve_stdio(settings: Settings, toolsets: Sequence[str] = ()) -> None:
     """Serve the client on stdin and stdout. Raises Invalid or Unauthenticated when nobody can be its
     caller."""
-    from mcp_server.tools.stdio import serve_stdio as serve
-    from mcp_server.tools.toolsets import chosen
-    from mcp_server.tools.visits import Visit
+    with resting():
+        from mcp_server.tools.stdio import serve_stdio as serve
+        from mcp_server.tools.toolsets import chosen
+        from mcp_server.tools.visits import Visit
 
     wanted = chosen(toolsets or settings.toolsets)
     process = secrets.token_hex(6)
@@ -55,12 +58,19 @@ async def serve_stdio(settings: Settings, toolsets: Sequence[str] = ()) -> None:
 
             visit = Visit(await identify(), wanted, identify)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(lead, house)
-            server = make_server(house)
+            beside.start_soon(_lead_soon, house)
+            with resting():
+                server = make_server(house)
             await serve(server, visit)
             if any(server.outcomes[tool, "ok"] for tool in ("lock_files", "take_over_locks")):
                 await _leave(house, visit.caller)
             beside.cancel_scope.cancel()
+
+
+async def _lead_soon(house: House) -> None:
+    """Looking after engine and proxy loads their drivers: the client's first questions come before that."""
+    await anyio.sleep(FIRST_QUESTIONS_SECONDS)
+    await lead(house)
 
 
 async def _leave(house: House, caller: Caller) -> None:
@@ -105,7 +115,8 @@ async def serve_http(
     default = chosen(toolsets or settings.toolsets)
     listening = listening_socket(host, port)
     async with open_app(settings) as house:
-        server = make_server(house)
+        with resting():
+            server = make_server(house)
         for path in ("/health", "/api/health"):
             server.custom_route(path, methods=["GET"])(health_route(house.status))
         metrics = metrics_route(server.outcomes, server.seconds, house.store.status)
