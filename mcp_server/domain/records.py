@@ -26,7 +26,8 @@ Moment = Annotated[datetime, AfterValidator(_aware)]
 class Value(BaseModel):
     """A frozen value that refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: a process uses few of the kinds that there are.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def change(self, **fields: Any) -> Self:
         """A copy with these fields replaced. Fields are not validated again: pass what the type says."""
