@@ -214,6 +214,7 @@ async def _served(pool: int) -> AsyncIterator[tuple[Client, DockerEngine, Path]]
         "DOCKER_HOST": engine.address,
         "QUAYMASTER_POSTGRES_IMAGE": image,
         "QUAYMASTER_WARM_POOL": str(pool),
+        "QUAYMASTER_QUOTA_DATABASES": "1000",
         "QUAYMASTER_DATABASE_PORTS": "24000-24999",
         "QUAYMASTER_DATABASE_CONTAINER": "qm-bench-db-{project}",
         "QUAYMASTER_DATABASE_VOLUME": "qm-bench-data-{project}",
