@@ -26,6 +26,13 @@ class Step(Value):
     detail: str | None = None
 
 
+class Resources(Value):
+    """The most that the application may use; memory in MB"""
+
+    memory: int = Field(default=512, ge=16, le=65536)
+    cpus: float = Field(default=1.0, gt=0, le=64)
+
+
 class Release(Value):
     """All that is needed to start a deployment again. `memory` in MB, `health_timeout` in seconds.
 

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 
 from mcp_server.domain.callers import Caller
-from mcp_server.domain.deployments import Deployment
+from mcp_server.domain.deployments import Deployment, Resources
 from mcp_server.domain.errors import NotFound
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.projects import Project
@@ -79,8 +79,7 @@ class Deployments:
         container_port: int = 3000,
         health_path: str = "/health",
         health_timeout: int | None = None,
-        memory: int = 512,
-        cpus: float = 1.0,
+        resources: Resources | None = None,
         task_id: str | None = None,
         changed_paths: Sequence[str] = (),
         discard_grace: bool = False,
@@ -93,11 +92,12 @@ class Deployments:
         """
         deployment_id = call.new_id("d")
         call.about("deployments", deployment_id)
+        limits = resources or Resources()
         wanted = wanted_of(
             image,
             version,
             environment,
-            {"container_port": container_port, "health_path": health_path, "memory": memory, "cpus": cpus},
+            {"container_port": container_port, "health_path": health_path, **limits.model_dump()},
             health_timeout,
             task_id,
             changed_paths,

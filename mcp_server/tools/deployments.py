@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mcp_server.domain.deployments import Resources
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.records import Moment
 from mcp_server.domain.results import PlanResult
@@ -26,8 +27,6 @@ Version = Annotated[str, Field(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 HealthPath = Annotated[str, Field(pattern=HEALTH_PATH, description="Must answer 2xx; empty: TCP only")]
 Seconds = Annotated[int, Field(ge=1, le=600)]
-Memory = Annotated[int, Field(ge=16, le=65536, description="MB")]
-Cpus = Annotated[float, Field(gt=0, le=64)]
 Changed = Annotated[list[Path], Field(max_length=MAX_CHANGED, description="Files that this version changes")]
 DeploymentId = Annotated[str, Field(min_length=1, max_length=32)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -57,8 +56,7 @@ def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
         container_port: Port = 3000,
         health_path: HealthPath = "/health",
         health_timeout: Seconds | None = None,
-        memory: Memory = 512,
-        cpus: Cpus = 1.0,
+        resources: Resources | None = None,
         task_id: TaskId | None = None,
         changed_paths: Changed = [],  # noqa: B006 - never changed, and a list in the schema
         discard_grace: bool = False,
@@ -74,8 +72,7 @@ def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
             container_port,
             health_path,
             health_timeout,
-            memory,
-            cpus,
+            resources,
             task_id,
             changed_paths,
             discard_grace,

@@ -44,7 +44,12 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
             ("demo-v2", {"CRASH_AFTER": "0", "CRASH_CODE": "7"}, {}, "the application ended"),
             ("demo-plain", {"UNHEALTHY": "1"}, {"health_timeout": 15}, "status 503"),
             ("demo-plain", {"REDIRECT": "1"}, {"health_timeout": 15}, "redirect"),
-            ("demo-plain", {"LEAK": "8"}, {"memory": 48, "health_path": "/never"}, "the application ended"),
+            (
+                "demo-plain",
+                {"LEAK": "8"},
+                {"resources": {"memory": 48}, "health_path": "/never"},
+                "the application ended",
+            ),
             ("demo-plain", {}, {"health_timeout": 15, "health_path": "/nowhere"}, "status 404"),
             (
                 "demo-plain",
@@ -75,7 +80,7 @@ async def test_a_version_that_eats_its_memory_is_ended_by_its_limit_and_the_stat
     ann = {"project": harbour.project}
     async with harbour.server() as desk:
         await active_v1(desk, harbour)
-        await desk.done("deploy_project", harbour.deploy("demo-v2", memory=48))
+        await desk.done("deploy_project", harbour.deploy("demo-v2", resources={"memory": 48}))
         await desk.done("promote", ann)
         harbour.ask("/leak/8")
         with anyio.fail_after(60):
