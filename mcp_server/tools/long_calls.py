@@ -7,10 +7,10 @@ else. Clients that do not declare the extension never see a handle: their call w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -21,12 +21,12 @@ from mcp.types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     RequestParams,
 )
 from pydantic import Field
 
-if TYPE_CHECKING:
-    from mcp_server.tools.server import QuaymasterServer
+from mcp_server.tools.visits import Door
 
 IDENTIFIER = "io.modelcontextprotocol/tasks"
 MODERN = frozenset({"2026-07-28"})
@@ -36,6 +36,7 @@ AT_ONCE = 1.0
 POLL_MS = 1000
 EVERYTHING = frozenset({"all"})
 Answer = Mapping[str, Any]
+CallTool = Callable[[str, dict[str, Any]], Awaitable[CallToolResult | InputRequiredResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,13 @@ class TaskUpdateParams(TaskParams):
 
 
 class LongCalls(Extension):
-    """Offered by a server; it keeps nothing itself."""
+    """Offered by a server, whose door and tools it is given; it keeps nothing itself."""
 
     identifier = IDENTIFIER
 
-    def __init__(self, server: QuaymasterServer) -> None:
-        self._server = server
+    def __init__(self, door: Door, call_tool: CallTool) -> None:
+        self._door = door
+        self._call_tool = call_tool
         self._long = {each.tool: each for each in LONG}
 
     def methods(self) -> Sequence[MethodBinding]:
@@ -116,7 +118,7 @@ class LongCalls(Extension):
         if long is None or not _speaks_tasks(ctx):
             return await call_next(ctx)
         arguments = {**(params.arguments or {}), "wait_seconds": AT_ONCE}
-        result = await self._server.call_tool(params.name, arguments)
+        result = await self._call_tool(params.name, arguments)
         if not isinstance(result, CallToolResult) or not _runs(long, result):
             return result
         answer = result.structured_content or {}
@@ -160,9 +162,10 @@ class LongCalls(Extension):
 
     async def _as_caller(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
         """A tool of the same caller, whichever toolsets it asked to see."""
-        door = self._server.door
-        with door.open_for(replace(door.visit(), toolsets=EVERYTHING)):
-            result = cast(CallToolResult, await self._server.call_tool(tool, arguments))
+        with self._door.open_for(replace(self._door.visit(), toolsets=EVERYTHING)):
+            result = await self._call_tool(tool, arguments)
+        if not isinstance(result, CallToolResult):
+            raise MCPError(code=INTERNAL_ERROR, message=f"{tool} asked for input, which no task does")
         if result.is_error:
             answer = result.structured_content or {}
             unknown = answer.get("code") in ("NOT_FOUND", "INVALID")

@@ -59,17 +59,17 @@ class QuaymasterServer(MCPServer[None]):
     it."""
 
     def __init__(self, catalogue: Catalogue, calls: Calls, *, version: str, instructions: str) -> None:
+        self.door = Door()
         super().__init__(
             "quaymaster",
             title="Quaymaster",
             version=version,
             instructions=instructions,
-            extensions=[LongCalls(self)],
+            extensions=[LongCalls(self.door, self.call_tool)],
             cache_hints={"tools/list": CacheHint(ttl_ms=30_000, scope="private")},
             log_level="WARNING",
         )
         self.catalogue = catalogue
-        self.door = Door()
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._calls = calls
