@@ -17,6 +17,7 @@ from tests.services.node_tools import NodeMissing, NodeTools, find_node_tools
 from tests.services.postgres import PostgresMissing, PostgresServer, end_left_overs
 from tests.services.programs import put_on_path
 from tests.services.proxy import TcpProxy
+from tests.services.redis import RedisMissing, RedisServer
 
 pytest_plugins = ["tests.services.engine"]
 
@@ -124,6 +125,17 @@ def postgres_proxy(own_postgres: PostgresServer) -> Iterator[TcpProxy]:
     """A proxy in front of `own_postgres`; go through it with `url_of("quaymaster", port=...)`."""
     with TcpProxy(own_postgres.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis server for this test alone, running; it may be treated badly."""
+    try:
+        server = RedisServer()
+    except RedisMissing as missing:
+        _do_without(str(missing))
+    with server:
+        yield server
 
 
 @pytest.fixture(scope="session")

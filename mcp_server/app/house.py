@@ -10,10 +10,10 @@ import anyio
 
 from mcp_server.adapters.host.disk import HomeDisk
 from mcp_server.adapters.host.workers import HomeWorkers
-from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectScripts, ProjectStatements
 from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.adapters.webhooks.posting import HttpsWebhook
+from mcp_server.app.caches import cache_of
 from mcp_server.app.databases import databases_of
 from mcp_server.app.hosting import domains_of, hosting_of
 from mcp_server.app.identity import version
@@ -21,6 +21,7 @@ from mcp_server.app.installation_backups import installation_backups_of
 from mcp_server.app.stores import store_over
 from mcp_server.app.workplace import Workplace, workplace
 from mcp_server.config import Settings
+from mcp_server.ports.cache import Cache
 from mcp_server.ports.keyring import KeyRing
 from mcp_server.ports.store import Store
 from mcp_server.services.audit import AuditLog
@@ -93,11 +94,13 @@ async def open_app(settings: Settings) -> AsyncIterator[House]:
     """
     mirror = await RegistryMirror.open(settings.home)
     async with store_over(mirror, settings) as (store, keyring):
-        cache = MemoryCache()
         trail = Trail(store)
         async with anyio.create_task_group() as beside:
             beside.start_soon(trail.run)
-            async with workplace(settings, mirror) as place:
+            async with (
+                workplace(settings, mirror) as place,
+                cache_of(settings, place.site.installation) as cache,
+            ):
                 house = _furnished(settings, store, keyring, cache, trail, mirror, place)
                 house.hosting.rollouts.notifier = house.notifications
                 house.hosting.switching.notifier = house.notifications
@@ -114,7 +117,7 @@ def _furnished(
     settings: Settings,
     store: Store,
     keyring: KeyRing,
-    cache: MemoryCache,
+    cache: Cache,
     trail: Trail,
     mirror: RegistryMirror,
     place: Workplace,

@@ -107,7 +107,7 @@ class Settings(BaseModel):
 
     redis_url: RedisUrl | None = _variable(
         None,
-        "Redis for cache and rate limits. Without it each process keeps its own in memory.",
+        "Redis for cache and rate limits of all servers together. Without it, and while it is away, each process keeps its own in memory.",
         shown="made from REDIS_HOST and REDIS_PORT when REDIS_HOST is set",
     )
 

@@ -174,7 +174,11 @@ class _CachePart:
     async def check(self) -> PartState:
         await self._cache.set("health:probe", b"1", ttl=5)
         kept = await self._cache.get("health:probe")
-        return PartState("healthy") if kept == b"1" else PartState("degraded", "a value was not kept")
+        if self._cache.trouble is not None:
+            return PartState("degraded", f"{self._cache.trouble}; {self._cache.place} serves meanwhile")
+        if kept != b"1":
+            return PartState("degraded", "a value was not kept")
+        return PartState("healthy", f"in {self._cache.place}")
 
 
 class _TrailPart:

@@ -22,6 +22,14 @@ class MemoryCache:
         self._values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._counters: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
+    @property
+    def place(self) -> str:
+        return "the memory of this process"
+
+    @property
+    def trouble(self) -> str | None:
+        return None
+
     async def get(self, key: str) -> bytes | None:
         value, end = self._values.get(key, (None, 0.0))
         if value is None:
