@@ -8,13 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mcp_server.adapters.host.collector import resting
 from mcp_server.app.identity import local_user
-from mcp_server.config import Settings
-from mcp_server.domain.callers import Caller
-from mcp_server.services.signin import local_owner
 
 if TYPE_CHECKING:
     from mcp_server.app.house import House
+    from mcp_server.config import Settings
+    from mcp_server.domain.callers import Caller
     from mcp_server.domain.projects import Project
     from mcp_server.domain.queries import Target
     from mcp_server.services.generate import Generate
@@ -124,6 +124,7 @@ def estate_of(house: House, caller: Caller) -> Estate:
 async def _estate_at(settings: Settings) -> AsyncIterator[Estate]:
     """As the key of QUAYMASTER_API_KEY sees it, else as the operator. What is raised inside comes out as itself."""
     from mcp_server.app.house import open_app
+    from mcp_server.services.signin import local_owner
 
     try:
         async with open_app(settings) as house:
@@ -149,12 +150,13 @@ def _databases(
     project: str | None = None,
     is_home: Callable[[], bool] = lambda: True,
 ) -> CodeDatabases:
-    from mcp_server.adapters.project_sql.statements import ProjectStatements
-    from mcp_server.adapters.schemas.alembic import AlembicProjects
-    from mcp_server.adapters.schemas.engines import LiveEngines
-    from mcp_server.adapters.schemas.folders import DiskFolders
-    from mcp_server.services.schemas.databases import Databases
-    from mcp_server.services.schemas.places import Places
+    with resting():
+        from mcp_server.adapters.project_sql.statements import ProjectStatements
+        from mcp_server.adapters.schemas.alembic import AlembicProjects
+        from mcp_server.adapters.schemas.engines import LiveEngines
+        from mcp_server.adapters.schemas.folders import DiskFolders
+        from mcp_server.services.schemas.databases import Databases
+        from mcp_server.services.schemas.places import Places
 
     folders, engines = DiskFolders(root, environ), LiveEngines(root)
     return Databases(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import OK, USAGE, Context, table
 from mcp_server.cli.parsing import Commands, group
-from mcp_server.domain.installation_backups import is_own
 
 if TYPE_CHECKING:
     from mcp_server.domain.backups import Backup
@@ -102,6 +101,8 @@ def _absolute(text: str) -> Path:
 
 
 def _row(backup: Backup) -> tuple[str, ...]:
+    from mcp_server.domain.installation_backups import is_own
+
     of = backup.subject if is_own(backup) else f"{backup.project}/{backup.environment or 'all'}"
     state = "verified" if backup.stage == "kept" else backup.stage
     made = f"{backup.created_at:%Y-%m-%d %H:%M:%S}"

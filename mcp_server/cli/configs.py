@@ -6,7 +6,6 @@ from argparse import Namespace
 
 from mcp_server.cli.context import OK, Context, table
 from mcp_server.cli.parsing import Commands
-from mcp_server.config import effective
 
 
 def add(commands: Commands) -> None:
@@ -16,6 +15,8 @@ def add(commands: Commands) -> None:
 
 
 def run_config(chosen: Namespace, context: Context) -> int:
+    from mcp_server.config import effective
+
     rows = effective(context.settings)
     if chosen.json:
         context.print_json([row._asdict() for row in rows])

@@ -12,27 +12,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from mcp_server import config, logs
-from mcp_server.config import Settings
-from mcp_server.domain.callers import Caller
-from mcp_server.domain.queries import Target
-from mcp_server.services.bootstrap import Bootstrap
-from mcp_server.services.calls import Call, Calls
-from mcp_server.services.conflicts import Conflicts
-from mcp_server.services.databases.service import Databases as ProjectDatabases
-from mcp_server.services.keys import Keys
-from mcp_server.services.signin import SignIn, local_owner
-from mcp_server.services.staged import Staged
-from mcp_server.services.status import Status
-
 if TYPE_CHECKING:
+    from mcp_server.config import Settings
     from mcp_server.domain.backups import Backup
+    from mcp_server.domain.callers import Caller
     from mcp_server.domain.installation_backups import Contents, Own
+    from mcp_server.domain.queries import Target
+    from mcp_server.services.bootstrap import Bootstrap
+    from mcp_server.services.calls import Call, Calls
+    from mcp_server.services.conflicts import Conflicts
+    from mcp_server.services.databases.service import Databases as ProjectDatabases
     from mcp_server.services.generate import Generate
+    from mcp_server.services.keys import Keys
     from mcp_server.services.schemas.databases import Databases
+    from mcp_server.services.signin import SignIn
+    from mcp_server.services.staged import Staged
+    from mcp_server.services.status import Status
 
 OK, FAILED, USAGE, REFUSED = 0, 1, 2, 4
 """Exit codes of every command."""
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; a line for each problem. Known without what reads settings, as most failures are."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class Cases(Protocol):
@@ -185,8 +191,13 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """Raises SettingsError with every problem."""
-        settings = config.load(self.environ, self.cwd)
+        """Raises BadSettings with every problem."""
+        from mcp_server import config, logs
+
+        try:
+            settings = config.load(self.environ, self.cwd)
+        except config.SettingsError as error:
+            raise BadSettings(tuple(str(each) for each in error.problems)) from error
         logs.configure(level=settings.log_level, form=settings.log_format, stream=self.err)
         for warning in settings.warnings:
             self.tell(f"warning: {warning}")
@@ -198,9 +209,13 @@ class Context:
 
     def operator(self) -> Caller:
         """The person at the command line, who can read the home: owner of the team `local`."""
+        from mcp_server.services.signin import local_owner
+
         return local_owner(self.root.local_user(), transport="cli")
 
     def call(self, action: str, **params: Any) -> Call:
+        from mcp_server.services.calls import Call
+
         return Call(caller=self.operator(), action=action, params=params)
 
     def print(self, text: str) -> None:

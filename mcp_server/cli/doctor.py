@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -10,9 +9,8 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from typing import Literal, NamedTuple
 
-from mcp_server.cli.context import FAILED, OK, Context
+from mcp_server.cli.context import FAILED, OK, BadSettings, Context
 from mcp_server.cli.parsing import Commands
-from mcp_server.config import SettingsError
 from mcp_server.domain.errors import QuaymasterError
 
 
@@ -43,16 +41,16 @@ async def run_doctor(chosen: Namespace, context: Context) -> int:
 
 
 async def _examine(context: Context) -> AsyncIterator[Finding]:
-    sdk = importlib.metadata.version("mcp")
+    from importlib.metadata import version
+
+    sdk = version("mcp")
     text = f"quaymaster {context.root.version()}, Python {platform.python_version()}, MCP SDK {sdk}"
     yield Finding("versions", "ok", text)
     try:
         settings = context.settings
-    except SettingsError as error:
+    except BadSettings as error:
         for problem in error.problems:
-            yield Finding(
-                "settings", "FAIL", str(problem), "docs/settings.md lists every variable and its rule."
-            )
+            yield Finding("settings", "FAIL", problem, "docs/settings.md lists every variable and its rule.")
         return
     yield Finding("settings", "ok", f"environment {settings.env}")
     yield _home(context)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import OK, Context, table
 from mcp_server.cli.parsing import ROLES, Commands, group, positive, words
 from mcp_server.domain.pages import MAX_LIMIT
-from mcp_server.services.keys import KeyIssued, KeyItem
+
+if TYPE_CHECKING:
+    from mcp_server.services.keys import KeyIssued, KeyItem
 
 
 def add(commands: Commands) -> None:

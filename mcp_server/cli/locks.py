@@ -8,14 +8,15 @@ import subprocess
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import OK, REFUSED, Context
 from mcp_server.cli.parsing import Commands, group
-from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Invalid, Unavailable
-from mcp_server.services.calls import Call
-from mcp_server.services.lock_views import CheckResult
-from mcp_server.services.staged import committer
+
+if TYPE_CHECKING:
+    from mcp_server.domain.callers import Caller
+    from mcp_server.services.lock_views import CheckResult
 
 
 def add(commands: Commands) -> None:
@@ -31,6 +32,9 @@ def add(commands: Commands) -> None:
 
 
 async def run_check(chosen: Namespace, context: Context) -> int:
+    from mcp_server.services.calls import Call
+    from mcp_server.services.staged import committer
+
     if chosen.staged == bool(chosen.paths):
         raise Invalid("name the paths, or say --staged", next="See 'quaymaster locks check --help'.")
     root = repository(context.cwd) if chosen.staged or not chosen.project else context.cwd

@@ -11,8 +11,6 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 
-import anyio
-
 from mcp_server.cli import (
     backup,
     configs,
@@ -27,8 +25,7 @@ from mcp_server.cli import (
     secrets,
     servers,
 )
-from mcp_server.cli.context import FAILED, REFUSED, USAGE, Context, Root
-from mcp_server.config import SettingsError
+from mcp_server.cli.context import FAILED, REFUSED, USAGE, BadSettings, Context, Root
 from mcp_server.domain.errors import Corrupt, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
 
 COMMANDS = (servers, keys, locks, configs, migrations, registry, backup, secrets, edge, db, doctor, install)
@@ -43,9 +40,9 @@ def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Contex
         return end.code if isinstance(end.code, int) else USAGE
     try:
         return _carry_out(chosen, context)
-    except SettingsError as error:
+    except BadSettings as error:
         for problem in error.problems:
-            context.tell(str(problem))
+            context.tell(problem)
         return USAGE
     except QuaymasterError as error:
         context.tell(f"{error.message.rstrip('.')}. {error.next}")
@@ -88,6 +85,8 @@ def _carry_out(chosen: argparse.Namespace, context: Context) -> int:
     command: Callable[[argparse.Namespace, Context], int] = chosen.run
     if not inspect.iscoroutinefunction(command):
         return command(chosen, context)
+
+    import anyio
 
     async def asynchronous() -> int:
         code: int = await command(chosen, context)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import FAILED, OK, Context, RegistryReport
 from mcp_server.cli.parsing import Commands, group
 from mcp_server.domain.pages import MAX_LIMIT
-from mcp_server.services.conflicts import ConflictItem
+
+if TYPE_CHECKING:
+    from mcp_server.services.conflicts import ConflictItem
 
 
 def add(commands: Commands) -> None:

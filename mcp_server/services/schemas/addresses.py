@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
 from mcp_server.domain.schemas.folders import Folder
 from mcp_server.ports.schemas import Folders
-from mcp_server.services.schemas.estate import Estate, Made
+
+if TYPE_CHECKING:
+    from mcp_server.services.schemas.estate import Estate, Made
 
 
 class Addresses:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_server.domain.errors import Invalid, NotFound, PlanStale, QuaymasterError
 from mcp_server.domain.queries import Bounds, Rows, require_statement
@@ -29,9 +29,11 @@ from mcp_server.services.schemas import migrating, tokens
 from mcp_server.services.schemas.answers import Listed, Rehearsed, Status, rehearsed_of, status_of
 from mcp_server.services.schemas.chains import AlembicChain, Chain, FileChain, Ran, refuse_ours
 from mcp_server.services.schemas.comparing import Difference, difference, statements_of, way
-from mcp_server.services.schemas.estate import Kept
 from mcp_server.services.schemas.places import Places
 from mcp_server.services.schemas.seeding import run_program
+
+if TYPE_CHECKING:
+    from mcp_server.services.schemas.estate import Kept
 
 SHOWN_BYTES = 64 * 1024 * 1024
 LONGEST_SECONDS = 24 * 3600.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mcp_server.domain.backups import Backup
 from mcp_server.domain.errors import Invalid, NotFound
 from mcp_server.domain.queries import SqliteFile, Target
 from mcp_server.domain.schemas.addresses import identity_of, login_of
@@ -17,10 +17,12 @@ from mcp_server.domain.schemas.dumped import plain, schema_options
 from mcp_server.domain.schemas.folders import Folder
 from mcp_server.domain.schemas.statements import Engine
 from mcp_server.ports.schemas import Engines, Folders
-from mcp_server.services.backups.outside import Outside
 from mcp_server.services.schemas.addresses import Addresses
-from mcp_server.services.schemas.estate import Kept, Made, OpenEstate
-from mcp_server.services.schemas.host_programs import HostPrograms
+
+if TYPE_CHECKING:
+    from mcp_server.domain.backups import Backup
+    from mcp_server.services.backups.outside import Outside
+    from mcp_server.services.schemas.estate import Kept, Made, OpenEstate
 
 
 class Places:
@@ -148,8 +150,8 @@ class Places:
     async def backups(self, folder: Folder) -> tuple[Backup, ...]:
         """Of this database, the oldest first; failed ones, too."""
         async with self._open_estate() as estate:
-            subject = self._subject(folder, estate.caller.team_id)
-            uid = subject.database.uid if isinstance(subject, Made) else subject.uid
+            made = self.addresses.made(folder)
+            uid = self._identity(folder) if made is None else made.database.uid
             return await estate.backups(uid)
 
     async def export(self, folder: Folder, id: str, path: Path) -> None:
@@ -170,15 +172,22 @@ class Places:
         made = self.addresses.made(folder)
         if made is not None:
             return made
+        from mcp_server.services.backups.outside import Outside
+        from mcp_server.services.schemas.host_programs import HostPrograms
+
         url = self.direct(folder)
         engine = self._engines.engine_of(url)
         return Outside(
-            uid=identity_of(engine, self._engines.place_of(url)),
+            uid=self._identity(folder),
             target=self.target(folder, write=True),
             programs=HostPrograms(self._engines, url, self._shadow(folder)) if engine == "postgres" else None,
             team_id=team_id,
             project=self._project,
         )
+
+    def _identity(self, folder: Folder) -> str:
+        url = self.direct(folder)
+        return identity_of(self._engines.engine_of(url), self._engines.place_of(url))
 
     def _served(self, folder: Folder) -> Made | None:
         """What Quaymaster made for the folder, where that has a server."""
