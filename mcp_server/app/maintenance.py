@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mcp_server.adapters.backup_files.sealed import SealedFiles
@@ -16,7 +17,7 @@ from mcp_server.config import Settings
 from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Claim, Outage
+from mcp_server.ports.mirror import Claim, Gone, Outage
 from mcp_server.services.resealing import Resealing
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ async def registry_import(settings: Settings) -> dict[str, int]:
     primary = primary_of(settings)
     mirror = await RegistryMirror.open(settings.home)
     try:
-        return await bring_over(primary, mirror, _records_of(registry_export(settings)))
+        exported = registry_export(settings)
+        return await bring_over(primary, mirror, _records_of(exported), _gone_of(exported))
     except Outage as outage:
         raise away(outage.reason, settings) from outage
     finally:
@@ -186,6 +188,13 @@ async def registry_claim(settings: Settings, *, force: bool) -> Claim:
     finally:
         mirror.close()
         await primary.close()
+
+
+def _gone_of(exported: dict[str, Any]) -> list[Gone]:
+    return [
+        Gone(each["noun"], each["key"], each["rev"], datetime.fromisoformat(each["at"]))
+        for each in exported["gone"]
+    ]
 
 
 def _records_of(exported: dict[str, Any]) -> list[Record]:

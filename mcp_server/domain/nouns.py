@@ -41,4 +41,8 @@ RECORDS: tuple[type[Record], ...] = (
     Remembered,
     KeptConflict,
 )
+TOMBSTONE_DAYS = 7
+SHORT_LIVED = frozenset({Lock.noun, Plan.noun, Remembered.noun})
+"""They come and go with every call, and nobody goes by their revisions but lines that come late: what was deleted of them
+is forgotten after `TOMBSTONE_DAYS`, as long as lines are kept."""
 BY_NOUN: dict[str, type[Record]] = {record.noun: record for record in RECORDS}

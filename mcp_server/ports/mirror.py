@@ -46,6 +46,25 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """A deleted record: `rev` counts the deletion, and a record that is made again counts on from it."""
+
+    noun: str
+    key: str
+    rev: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All records, parents first, and what was deleted, both of one snapshot; the position that belongs to it."""
+
+    records: Sequence[Record]
+    gone: Sequence[Gone]
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
 class Beside:
     """What a line's own statement saw of the log: the ids of the lines at or above the horizon of the position that was
     known. Who had that position, and has these lines and this one, is at `position`."""
@@ -167,8 +186,8 @@ class Primary(Protocol):
         """
         ...
 
-    async def everything(self) -> tuple[Sequence[Record], Position]:
-        """All records, parents first, of one snapshot, and the position that belongs to it."""
+    async def everything(self) -> Whole:
+        """What was deleted is left out where no line can speak of it any more (`domain.nouns.SHORT_LIVED`)."""
         ...
 
     async def has(self, position: Position) -> bool:
@@ -199,6 +218,10 @@ class Primary(Protocol):
 
         Raises Conflict where another home works with it already, and Outage.
         """
+        ...
+
+    async def count_on(self, gone: Sequence[Gone]) -> None:
+        """Let records of these names that are added from now on count on from these revisions at least."""
         ...
 
     async def raise_epoch(self, at_least: int) -> int:
@@ -287,8 +310,9 @@ class Mirror(Protocol):
         """Set records (noun, key, record or None for deleted, rev) whatever revision is there: the primary's word is final."""
         ...
 
-    async def resync(self, records: Sequence[Record], position: Position) -> None:
-        """Replace all records by these, as a new snapshot. Refused (Conflict) while lines are pending."""
+    async def resync(self, whole: Whole) -> None:
+        """Replace all records, and what is known of deleted ones, by these, as a new snapshot. Refused (Conflict) while
+        lines are pending."""
         ...
 
     async def set_mode(self, mode: Mode, *, epoch: int, reason: str | None) -> Facts: ...

@@ -128,7 +128,7 @@ async def sides(url: str, home: Path) -> Sides:
     """What each side has, read anew from the database and from the files."""
     primary = PostgresPrimary(ConnectionSettings(url))
     try:
-        records, _ = await primary.everything()
+        records = (await primary.everything()).records
         rows = await primary.read(lambda tx: tx.audit.find(AuditFilter(team_id="acme"), limit=100_000))
     finally:
         await primary.close()

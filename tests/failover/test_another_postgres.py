@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +20,8 @@ from mcp_server.adapters.registry.store import RegistryStore
 from mcp_server.domain.errors import Conflict, Invalid
 from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.records import Record
+from mcp_server.ports.mirror import Gone
+from mcp_server.ports.store import Transaction
 from tests.failover.homes import furnish, ids, running, sides, until, whole, whole_and_equal, write
 from tests.services.loops import run_apart
 from tests.services.postgres import PostgresServer
@@ -47,11 +50,18 @@ def records_of(home: Path) -> list[Record]:
     return [kind.model_validate(each) for kind in RECORDS for each in exported.get(kind.noun, ())]
 
 
+def gone_of(home: Path) -> list[Gone]:
+    return [
+        Gone(each["noun"], each["key"], each["rev"], datetime.fromisoformat(each["at"]))
+        for each in maintenance.export(home)["gone"]
+    ]
+
+
 async def imported(url: str, home: Path) -> dict[str, int]:
     """What `quaymaster registry import` does."""
     primary, mirror = PostgresPrimary(ConnectionSettings(url)), await RegistryMirror.open(home)
     try:
-        return await bring_over(primary, mirror, records_of(home))
+        return await bring_over(primary, mirror, records_of(home), gone_of(home))
     finally:
         mirror.close()
         await primary.close()
@@ -281,6 +291,33 @@ async def test_embedded_data_and_an_empty_postgresql_stop_the_start_until_they_a
         assert await ids(store) == {"embedded"}
         await write(store, "after")
     await whole_and_equal_but_audit(rough.url, home, {"embedded", "after"})
+
+
+async def test_revisions_go_on_after_an_import_also_those_of_what_was_deleted(
+    rough: PostgresServer, home: Path
+) -> None:
+    """A plan that was made for one revision must not fit another state that has the same number."""
+    await embedded(home)
+    store = await RegistryStore.open(home)
+
+    async def change(tx: Transaction) -> None:
+        task = await tx.tasks.hold("embedded")
+        assert task is not None
+        await tx.tasks.remove(await tx.tasks.save(task.change(title="edited")))
+        project = await tx.projects.hold("app")
+        assert project is not None
+        await tx.projects.save(project.change(description="edited"))
+
+    await store.run(change, samples.SETUP)
+    before = {(each.noun, each.key): each.rev for each in records_of(home)}
+    store.close()
+    await imported(rough.url, home)
+    async with running(rough.url, home) as opened:
+        assert {(each.noun, each.key): each.rev for each in records_of(home)} == before
+        await write(opened, "embedded")
+        made = await opened.read(lambda tx: tx.tasks.get("embedded"))
+        assert made is not None
+        assert made.rev == 4
 
 
 async def test_embedded_data_that_a_filled_postgresql_lacks_are_never_overwritten(

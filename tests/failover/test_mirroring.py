@@ -13,7 +13,7 @@ from mcp_server.adapters.failover.store import FailoverStore
 from mcp_server.adapters.postgres.primary import PostgresPrimary
 from mcp_server.ports.mirror import Position
 from mcp_server.ports.store import Transaction
-from tests.failover.homes import WRITE, furnish, running, sides, write
+from tests.failover.homes import WRITE, furnish, running, sides, whole, write
 from tests.services.postgres import PostgresServer
 from tests.store import samples
 
@@ -90,3 +90,68 @@ async def test_a_home_that_writes_alone_fetches_nothing(
         assert len(await mirrored(store)) == 41
     both = await sides(rough.url, home)
     assert both.registry == both.primary
+
+
+async def removed(store: FailoverStore, *task_ids: str) -> None:
+    async def fn(tx: Transaction) -> None:
+        for task_id in task_ids:
+            task = await tx.tasks.hold(task_id)
+            assert task is not None
+            await tx.tasks.remove(task)
+
+    await store.run(fn, WRITE)
+
+
+async def left_behind(here: FailoverStore, there: FailoverStore, server: PostgresServer) -> None:
+    """The log no longer reaches back to where the registry of `here` is; it then takes everything anew."""
+    for name in ("more", "newest"):
+        await write(there, name)
+    server.run_as_admin("UPDATE change_log SET at = at - interval '8 days'", database="quaymaster")
+    known, newest = [(await store._mirror.refresh()).position for store in (here, there)]
+    assert known is not None
+    assert newest is not None
+    await there._primary.trim("there", newest)
+    assert (await here._primary.since(known)).lost
+    await here._follower.catch_up()
+    assert {"more", "newest"} <= await mirrored(here)
+
+
+async def test_what_was_deleted_before_a_home_took_everything_anew_is_not_brought_back_by_a_late_line(
+    rough: PostgresServer, home: Path
+) -> None:
+    """The line waits in a server that slept; its home was filled anew meanwhile, and then PostgreSQL goes."""
+    async with (
+        running(rough.url, home, beside=False) as here,
+        running(rough.url, home.with_name("there"), beside=False) as there,
+    ):
+        await furnish(here)
+        slept = await here._primary.run(adding("gone"), WRITE, line_id="late", epoch=1)
+        await removed(there, "gone")
+        await left_behind(here, there, rough)
+        rough.kill()
+        await here._follower.include(slept)
+        assert "gone" not in await mirrored(here)
+
+
+async def test_what_is_made_again_counts_on_after_a_home_took_everything_anew(
+    rough: PostgresServer, home: Path
+) -> None:
+    async with (
+        running(rough.url, home, beside=False) as here,
+        running(rough.url, home.with_name("there"), beside=False) as there,
+    ):
+        await furnish(here)
+        await write(here, "gone")
+        await removed(there, "gone")
+        await left_behind(here, there, rough)
+        rough.kill()
+        await write(here, "gone")
+        made = await here.read(lambda tx: tx.tasks.get("gone"))
+        assert made is not None
+        assert made.rev == 3
+    rough.start()
+    async with running(rough.url, home) as here:
+        await whole(here)
+    both = await sides(rough.url, home)
+    assert both.registry == both.primary
+    assert both.primary["tasks", "gone"].rev == 3

@@ -150,7 +150,7 @@ async def test_a_removed_team_takes_everything_along_as_changes(primary: Postgre
     line = (await primary.run(fn, INTENT, line_id="L", epoch=1)).line
     assert {change.noun for change in line.changes} == {"locks", "lock_scopes", "projects", "teams"}
     assert all(change.record is None and change.rev == change.base + 1 for change in line.changes)
-    records, _ = await primary.everything()
+    records = (await primary.everything()).records
     assert records == []
 
 
@@ -340,7 +340,7 @@ async def test_a_held_row_that_somebody_changed_by_hand_spoils_the_transaction(
 
 async def test_a_line_says_what_stood_beside_it_in_the_log(primary: PostgresPrimary) -> None:
     await begin_with_project(primary)
-    _, start = await primary.everything()
+    start = (await primary.everything()).position
     await add(primary, project("second"), line_id="second")
 
     async def write(tx: Any) -> None:
@@ -512,7 +512,7 @@ async def test_a_cancelled_transaction_frees_its_rows_and_its_connection(warm: P
 
 async def test_a_transaction_that_runs_for_long_loses_no_line(primary: PostgresPrimary) -> None:
     await begin_with_project(primary)
-    _, start = await primary.everything()
+    start = (await primary.everything()).position
     logged, may_end = asyncio.Event(), asyncio.Event()
 
     async def slow(tx: Any) -> None:
@@ -541,7 +541,7 @@ async def test_a_number_drawn_before_and_committed_after_another_is_not_skipped(
 ) -> None:
     """The case that a sequence alone gets wrong."""
     await begin_with_project(primary)
-    _, start = await primary.everything()
+    start = (await primary.everything()).position
     early = await asyncpg.connect(database_url)
     try:
         transaction = early.transaction()
@@ -574,7 +574,8 @@ async def test_everything_and_since_together_miss_nothing_while_others_write(
         await add(primary, project(f"p{number}"), line_id=f"w{number}")
 
     writers = [asyncio.create_task(write(number)) for number in range(30)]
-    records, position = await primary.everything()
+    whole = await primary.everything()
+    records, position = whole.records, whole.position
     await asyncio.gather(*writers)
     batch = await primary.since(position)
     keys = {record.key for record in records} | {
@@ -587,7 +588,7 @@ async def test_everything_and_since_together_miss_nothing_while_others_write(
 
 async def test_it_has_what_was_mirrored_and_not_what_came_later(primary: PostgresPrimary) -> None:
     await begin_with_project(primary)
-    _, position = await primary.everything()
+    position = (await primary.everything()).position
     _, seq = await add(primary, project("b"), line_id="b")
     assert await primary.has(position)
     batch = await primary.since(position)
@@ -604,7 +605,7 @@ async def test_the_log_is_trimmed_below_the_slowest_home_and_who_is_further_behi
     primary: PostgresPrimary,
 ) -> None:
     await begin_with_project(primary)
-    _, start = await primary.everything()
+    start = (await primary.everything()).position
     for number in range(5):
         await add(primary, project(f"p{number}"), line_id=f"w{number}")
     slow = (await primary.since(start)).position
@@ -630,7 +631,7 @@ async def test_lines_older_than_seven_days_go_even_if_a_home_lacks_them(
     primary: PostgresPrimary, database_url: str
 ) -> None:
     await begin_with_project(primary)
-    _, start = await primary.everything()
+    start = (await primary.everything()).position
     await add(primary, project("old"), line_id="old")
     await add(primary, project("new"), line_id="new")
     connection = await asyncpg.connect(database_url)
@@ -647,7 +648,7 @@ async def test_a_log_that_was_restored_into_another_cluster_is_mended(
     primary: PostgresPrimary, database_url: str
 ) -> None:
     await begin_with_project(primary)
-    _, before = await primary.everything()
+    before = (await primary.everything()).position
     await add(primary, project("b"), line_id="b")
     connection = await asyncpg.connect(database_url)
     try:  # as in a cluster whose transactions count from the beginning

@@ -145,7 +145,7 @@ async def test_upgraded_rows_are_records_with_sensible_values(database_url: str,
     primary = PostgresPrimary(database_url)
     try:
         await primary.prepare()
-        records, _ = await primary.everything()
+        records = (await primary.everything()).records
     finally:
         await primary.close()
     by = {(record.noun, record.key): json.loads(record.model_dump_json()) for record in records}

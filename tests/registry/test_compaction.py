@@ -81,7 +81,7 @@ async def test_audit_rows_move_to_the_files_of_their_days_once(with_task, root, 
     assert [each.id for each in rows.items] == ["r2", "r1"]
 
 
-async def test_tombstones_of_random_ids_go_after_a_week_and_the_others_stay(
+async def test_tombstones_of_what_comes_and_goes_go_after_a_week_and_the_others_stay(
     with_task, root, open_mirror, clock: Clock
 ):
     await add(with_task, lock("l1", "src"), plan())

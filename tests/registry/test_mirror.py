@@ -14,6 +14,7 @@ from mcp_server.domain.audit import AuditFilter
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.keys import digest
+from mcp_server.ports.mirror import Gone, Whole
 from tests.registry.samples import (
     INTENT,
     NOON,
@@ -106,7 +107,7 @@ async def test_adopting_sets_a_record_whatever_stands_there(with_task):
 async def test_a_resync_replaces_everything_also_for_other_processes(with_task, other, root):
     await add(with_task, key())
     records = [team(rev=5), project("new").change(rev=7), key("key2", "secret-2", rev=1)]
-    await with_task.resync(records, position(9))
+    await with_task.resync(Whole(records, [], position(9)))
     assert await found(other, "tasks", "k1") is None
     assert await found(other, "projects", "shop") is None
     assert (await found(other, "projects", "new")).rev == 7
@@ -118,10 +119,24 @@ async def test_a_resync_replaces_everything_also_for_other_processes(with_task, 
     assert await found(with_task, "tasks", "next") is not None
 
 
+async def test_a_resync_brings_what_was_deleted_so_that_late_lines_do_not_bring_it_back(
+    with_task, other, open_mirror
+):
+    gone = [Gone("tasks", "k1", 7, NOON), Gone("projects", "new", 6, NOON)]
+    await with_task.resync(Whole([team(rev=5), project("new").change(rev=7)], gone, position(9)))
+    assert (await found(other, "projects", "new")).rev == 7, "it was made again since"
+    await other.mirror([line(task(rev=6, project="new"))], position(10))
+    assert await found(with_task, "tasks", "k1") is None
+    await with_task.compact()
+    again = await open_mirror()
+    await add(again, task("k1", project="new"))
+    assert (await found(with_task, "tasks", "k1")).rev == 8
+
+
 async def test_a_resync_is_refused_while_a_line_is_pending(with_task):
     await rename(with_task, "pending", pending=True)
     with pytest.raises(Conflict):
-        await with_task.resync([], position(1))
+        await with_task.resync(Whole([], [], position(1)))
     assert (await found(with_task, "tasks", "k1")).title == "pending"
 
 

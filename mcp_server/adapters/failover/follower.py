@@ -119,10 +119,10 @@ class Follower:
         await self._mirror_lines(batch.lines, batch.position)
 
     async def _replace(self) -> Position:
-        records, position = await self._primary.everything()
-        await self._mirror.resync(records, position)
+        whole = await self._primary.everything()
+        await self._mirror.resync(whole)
         self._owed.clear()
-        return position
+        return whole.position
 
     async def _append(self, batch: Mapping[str, Logged[Any]]) -> None:
         """Without what others committed. The newest line becomes the proof that a returning PostgreSQL must have; the

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import cast
 
 from mcp_server.domain.errors import Conflict
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Mirror, Primary, Replaying
+from mcp_server.ports.mirror import Gone, Mirror, Primary, Replaying
 from mcp_server.ports.repositories import Repository
 from mcp_server.ports.store import Intent, Reading
 
 BATCH = 500
 
 
-async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]) -> dict[str, int]:
+async def bring_over(
+    primary: Primary, mirror: Mirror, records: Sequence[Record], gone: Sequence[Gone]
+) -> dict[str, int]:
     """Add all `records`, parents before children, and leave the home as one that PostgreSQL adopts at the next start.
+    Revisions go on where they were, also those of what is `gone`.
 
     Returns how many of each noun. All of them in one transaction. Raises Conflict when PostgreSQL has a team
     already, and Outage. An import that was cut off after that transaction is finished by the next one.
@@ -47,11 +51,17 @@ async def bring_over(primary: Primary, mirror: Mirror, records: Sequence[Record]
         epoch = facts.epoch + 1
         intent = Intent("registry_import", "quaymaster")
         if not done:
+            await primary.count_on([*gone, *_before(records, facts.since)])
             await primary.run(add_all, intent, line_id=line_id, epoch=epoch)
         await primary.raise_epoch(epoch)
         await _settle(primary, mirror)
         await mirror.set_mode("embedded", epoch=epoch, reason=None)
     return dict(Counter(record.noun for record in records))
+
+
+def _before(records: Sequence[Record], at: datetime) -> list[Gone]:
+    """As if the records had been deleted just before the revisions that they have."""
+    return [Gone(record.noun, record.key, record.rev - 1, at) for record in records if record.rev > 1]
 
 
 async def _settle(primary: Primary, mirror: Mirror) -> None:

@@ -9,16 +9,13 @@ also keeps a horizon,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mcp_server.adapters.postgres.audit import inserting, write_audit
 from mcp_server.adapters.postgres.connections import Connection
 from mcp_server.adapters.postgres.reading import PostgresReading
 from mcp_server.adapters.postgres.rows import Row, Session, not_as_held
 from mcp_server.adapters.postgres.together import numbered, together, written
 from mcp_server.domain.changes import Line, change_from_json, change_to_json
-from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Batch, Beside, Outage, Position
+from mcp_server.ports.mirror import Batch, Beside, Outage, Position, Whole
 from mcp_server.ports.store import Intent
 
 LINE_ID = "change_log_line_id_key"
@@ -117,9 +114,10 @@ async def since(connection: Connection, position: Position) -> Batch:
     )
 
 
-async def everything(connection: Connection) -> tuple[Sequence[Record], Position]:
+async def everything(connection: Connection) -> Whole:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        records = await PostgresReading(Session(connection)).everything()
+        reading = PostgresReading(Session(connection))
+        records, gone = await reading.everything(), await reading.gone()
         row = await connection.fetchrow(
             """
             SELECT i.id, i.cluster, pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT AS horizon,
@@ -129,7 +127,8 @@ async def everything(connection: Connection) -> tuple[Sequence[Record], Position
             """
         )
     assert row is not None  # noqa: S101  # prepare made the row
-    return records, Position(row["id"], row["cluster"], row["horizon"], row["seq"], row["line_id"])
+    position = Position(row["id"], row["cluster"], row["horizon"], row["seq"], row["line_id"])
+    return Whole(records, gone, position)
 
 
 async def has(connection: Connection, position: Position) -> bool:

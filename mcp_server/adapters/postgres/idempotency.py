@@ -81,7 +81,7 @@ class IdempotencyRows(Rows[Remembered]):
             """
             WITH gone AS (DELETE FROM idempotency WHERE id = $1 AND rev = $2 RETURNING id, rev)
             INSERT INTO tombstones (noun, key, rev) SELECT 'idempotency', id, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
+            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
             RETURNING rev
             """,
             record.id,

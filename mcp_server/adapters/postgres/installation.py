@@ -12,12 +12,13 @@ cluster away.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 import asyncpg
 
 from mcp_server.adapters.postgres.connections import Connection, atomic
 from mcp_server.domain.errors import Conflict
-from mcp_server.ports.mirror import Claim, Identity
+from mcp_server.ports.mirror import Claim, Gone, Identity
 
 
 async def identify(connection: Connection) -> Identity:
@@ -85,6 +86,21 @@ async def rename(connection: Connection, installation: str, home: str) -> None:
                 next="Name an empty database, or set QUAYMASTER_HOME to a new directory to use this one as it is.",
             )
         await connection.execute("UPDATE installation SET id = $1", installation)
+
+
+async def count_on(connection: Connection, gone: Sequence[Gone]) -> None:
+    await connection.execute(
+        """
+        INSERT INTO tombstones (noun, key, rev, at)
+        SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TIMESTAMPTZ[])
+        ON CONFLICT (noun, key) DO UPDATE SET
+          rev = greatest(tombstones.rev, excluded.rev), at = greatest(tombstones.at, excluded.at)
+        """,
+        [each.noun for each in gone],
+        [each.key for each in gone],
+        [each.rev for each in gone],
+        [each.at for each in gone],
+    )
 
 
 async def raise_epoch(connection: Connection, at_least: int) -> int:

@@ -280,7 +280,7 @@ class LockRows(Rows[Lock]):
               RETURNING uid, rev
             )
             INSERT INTO tombstones (noun, key, rev) SELECT 'locks', uid, rev FROM ended
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
+            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
             RETURNING rev
             """,
             record.id,

@@ -71,7 +71,7 @@ class PlanRows(Rows[Plan]):
             """
             WITH gone AS (DELETE FROM plans WHERE id = $1 AND rev = $2 RETURNING id, rev)
             INSERT INTO tombstones (noun, key, rev) SELECT 'plans', id, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
+            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
             RETURNING rev
             """,
             record.id,

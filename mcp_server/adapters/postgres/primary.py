@@ -36,11 +36,13 @@ from mcp_server.ports.mirror import (
     AlreadyApplied,
     Batch,
     Claim,
+    Gone,
     Identity,
     Logged,
     Outage,
     Position,
     Replaying,
+    Whole,
 )
 from mcp_server.ports.store import Intent, Reading
 
@@ -133,6 +135,10 @@ class PostgresPrimary:
             await installation.rename(connection, installation_id, home)
         self._connections.expect(installation_id)
 
+    async def count_on(self, gone: Sequence[Gone]) -> None:
+        async with self._connections.use() as connection:
+            await installation.count_on(connection, gone)
+
     async def raise_epoch(self, at_least: int) -> int:
         async with self._connections.use() as connection:
             return await installation.raise_epoch(connection, at_least)
@@ -167,7 +173,7 @@ class PostgresPrimary:
             self._connections.seen(batch.position.seq)
         return batch
 
-    async def everything(self) -> tuple[Sequence[Record], Position]:
+    async def everything(self) -> Whole:
         async with self._connections.fresh("everything", patience=_BULK) as connection:
             return await changelog.everything(connection)
 

@@ -126,7 +126,7 @@ class ProjectRows(Rows[Project]):
                   UNION ALL SELECT 'domains', domain, rev + 1 FROM hosts
                   UNION ALL SELECT 'deployments', id, rev + 1 FROM deploys
                   UNION ALL SELECT 'slots', uid, rev + 1 FROM slots
-                ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
+                ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
                 RETURNING noun, key, rev
                 """,
                 record.name,

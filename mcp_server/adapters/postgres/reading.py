@@ -21,8 +21,9 @@ from mcp_server.adapters.postgres.rows import Rows, Session
 from mcp_server.adapters.postgres.slots import SlotRows
 from mcp_server.adapters.postgres.tasks import TaskRows
 from mcp_server.adapters.postgres.teams import TeamRows
-from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.nouns import RECORDS, SHORT_LIVED, TOMBSTONE_DAYS
 from mcp_server.domain.records import Record
+from mcp_server.ports.mirror import Gone
 
 
 class PostgresReading:
@@ -135,6 +136,19 @@ class PostgresReading:
             return record, record.rev
         gone = await self._session.one("SELECT rev FROM tombstones WHERE noun = $1 AND key = $2", noun, key)
         return None, 0 if gone is None else gone["rev"]
+
+    async def gone(self) -> list[Gone]:
+        """The tombstones; one of a record that was made again since is among them."""
+        rows = await self._session.all(
+            """
+            SELECT noun, key, rev, at FROM tombstones
+            WHERE noun <> ALL ($1) OR at > clock_timestamp() - make_interval(days => $2)
+            ORDER BY noun COLLATE "C", key COLLATE "C"
+            """,
+            sorted(SHORT_LIVED),
+            TOMBSTONE_DAYS,
+        )
+        return [Gone(row["noun"], row["key"], row["rev"], row["at"]) for row in rows]
 
     async def everything(self) -> list[Record]:
         """All records, parents first."""

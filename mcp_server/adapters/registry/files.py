@@ -5,7 +5,6 @@ synchronous.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -20,8 +19,7 @@ from mcp_server.adapters.registry.sealed import damage
 from mcp_server.adapters.registry.state import Entry, State
 from mcp_server.domain.changes import Line
 from mcp_server.domain.errors import Corrupt
-from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Position
+from mcp_server.ports.mirror import Position, Whole
 
 SMALLEST_JOURNAL = 4 * 1024 * 1024
 _ATTEMPTS = 10
@@ -150,23 +148,22 @@ class Files:
         """Whether the journal is worth a compaction."""
         return self._open_segment().end > max(SMALLEST_JOURNAL, 2 * self.snapshot_bytes)
 
-    def successor(
-        self, now: datetime, records: Sequence[Record] | None, position: Position | None
-    ) -> State | None:
+    def successor(self, now: datetime, whole: Whole | None) -> State | None:
         """The state with which a new generation begins: the present one, or these records in place of its
         own.
 
         None when nothing was written since the snapshot.
         """
-        if records is None:
+        if whole is None:
             self.state.forget_tombstones(now)
             return None if self.state.seq == self.head.seq else self.state
         old, new = self.state, State(self.home.home, self.home.created_at)
         new.seq, new.sum, new.at = old.seq + 1, old.sum, max(old.at, now)
         new.mode, new.epoch, new.since, new.reason = old.mode, old.epoch, old.since, old.reason
         new.alone, new.backlog, new.audit_from = old.alone, old.backlog, old.audit_from
-        new.position, new.position_at, new.keys_seq = position, new.at, new.seq
-        new.load(records)
+        new.position, new.position_at, new.keys_seq = whole.position, new.at, new.seq
+        new.load(whole.records)
+        new.bury(whole.gone)
         return new
 
     def switch(self, state: State) -> None:

@@ -73,7 +73,7 @@ async def compact(root: Path) -> None:
 
 
 def export(root: Path) -> dict[str, Any]:
-    """All records of a home as one JSON value; keys as they are stored, secrets sealed as they are. Raises
+    """All records of a home, and the revisions of deleted ones, as one JSON value; keys as they are stored, secrets sealed as they are. Raises
     Corrupt.
     """
     files = Files(_home_at(root))
@@ -91,6 +91,10 @@ def export(root: Path) -> dict[str, Any]:
                 noun: [kept[key].model_dump(mode="json") for key in sorted(kept)]
                 for noun, kept in state.records.items()
             },
+            "gone": [
+                {"noun": noun, "key": key, "rev": gone.rev, "at": gone.at.isoformat()}
+                for (noun, key), gone in sorted(state.tombstones.items())
+            ],
             "pending": [line_to_json(line) for line in state.pending.values()],
         }
     finally:

@@ -40,7 +40,7 @@ from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change, Line
 from mcp_server.domain.errors import Conflict, OutcomeUnknown, Unavailable
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Facts, Mode, Position, Replaying
+from mcp_server.ports.mirror import Facts, Mode, Position, Replaying, Whole
 from mcp_server.ports.store import Intent, Reading
 
 T = TypeVar("T")
@@ -203,13 +203,13 @@ class RegistryMirror:
             if changes:
                 await self._append("adopt", self._line("adopt", changes))
 
-    async def resync(self, records: Sequence[Record], position: Position) -> None:
+    async def resync(self, whole: Whole) -> None:
         async with self._writing():
             if self._files.state.pending:
                 raise Conflict(
                     "lines are pending that PostgreSQL has not got", pending=len(self._files.state.pending)
                 )
-            await self._begin(records, position)
+            await self._begin(whole)
 
     async def settle(self, line_id: str) -> None:
         async with self._writing():
@@ -219,7 +219,7 @@ class RegistryMirror:
     async def compact(self) -> None:
         """Write a snapshot and begin a new segment."""
         async with self._writing():
-            await self._begin(None, None)
+            await self._begin(None)
 
     # Audit rows beside transactions
 
@@ -356,13 +356,13 @@ class RegistryMirror:
         its call.
         """
         try:
-            await self._begin(None, None)
+            await self._begin(None)
             self._compact_at = 0
         except Unavailable:
             self._compact_at = self._files.size() + _LARGE_AGAIN
 
-    async def _begin(self, records: Sequence[Record] | None, position: Position | None) -> None:
-        state = self._files.successor(self._clock(), records, position)
+    async def _begin(self, whole: Whole | None) -> None:
+        state = self._files.successor(self._clock(), whole)
         with CancelScope(shield=True), refusals("cannot write a snapshot"):
             if state is not None:
                 await self._switch(state)

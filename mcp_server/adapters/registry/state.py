@@ -22,12 +22,10 @@ from mcp_server.adapters.registry.indexes import (
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change, Line
 from mcp_server.domain.keys import ApiKey
-from mcp_server.domain.nouns import BY_NOUN
+from mcp_server.domain.nouns import BY_NOUN, SHORT_LIVED, TOMBSTONE_DAYS
 from mcp_server.domain.records import Record
-from mcp_server.ports.mirror import Facts, Mode, Position
+from mcp_server.ports.mirror import Facts, Gone, Mode, Position
 
-TOMBSTONE_DAYS = 7
-_RANDOM_IDS = frozenset({"locks", "plans"})
 _order_of = itemgetter(0)
 
 
@@ -170,13 +168,19 @@ class State:
             for entries in groups.values():
                 entries.sort()
 
+    def bury(self, gone: Iterable[Gone]) -> None:
+        """Add what was deleted and not made again since."""
+        for each in gone:
+            if each.key not in self.records[each.noun]:
+                self.tombstones[each.noun, each.key] = Tombstone(each.rev, each.at)
+
     def forget_tombstones(self, now: datetime) -> None:
-        """Those of records with random ids, after a week: no line can speak of them any more."""
+        """Those of short-lived records, after a week: no line can speak of them any more."""
         oldest = now - timedelta(days=TOMBSTONE_DAYS)
         self.tombstones = {
             name: tombstone
             for name, tombstone in self.tombstones.items()
-            if name[0] not in _RANDOM_IDS or tombstone.at >= oldest
+            if name[0] not in SHORT_LIVED or tombstone.at >= oldest
         }
 
     def _hear(self, said: Said, at: datetime) -> None:
