@@ -15,7 +15,7 @@ from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
-from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired, pair_key
+from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired
 from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_name
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
@@ -108,32 +108,33 @@ class Recovery:
     # -- deployments -------------------------------------------------------------------------------------
 
     async def _settle_deployment(self, deployment: Deployment) -> None:
-        await self.clear_away(deployment)
+        await self.clear_away(deployment, by=deployment.id)
         self._step("recover.deployment.cleared")
         end = partial(end_deployment, deployment_id=deployment.id, worker=deployment.worker, error=BROKEN_OFF)
         await self._store.run(end, RECOVER)
         log.info("settled a deployment that was broken off", extra={"deployment": deployment.id})
 
-    async def clear_away(self, deployment: Deployment) -> None:
-        """The container that this deployment started is gone, and its port free. What the engine refuses now is
-        done by a later look.
+    async def clear_away(self, deployment: Deployment, *, by: str) -> None:
+        """The container that was started for this deployment is gone, and its port free. What the engine refuses now
+        is done by a later look. `by` is the deployment or switch that has the place.
         """
         release = deployment.release
         if release is None:
             return
         berth = Berth(deployment.project, release.project_uid, deployment.environment, deployment.slot)
         try:
-            seen = await self._engine.inspect(berth.name)
-            if seen is not None and seen.labels.get(DEPLOYMENT) == deployment.id:
-                await self._slots.take_away(berth)
-            await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
+            await self._slots.take_away(berth, deployment.id)
+            await self._store.run(partial(self._free_if_empty, berth=berth, by=by), TIDY)
         except QuaymasterError as error:
             log.warning("what %s started is still there: %s", deployment.id, error.message)
 
-    async def _free_if_empty(self, tx: Transaction, *, berth: Berth) -> None:
-        """Nobody else is at work there: a deployment has its port before its slot is filled."""
+    async def _free_if_empty(self, tx: Transaction, *, berth: Berth, by: str | None = None) -> None:
+        """Unless somebody other than `by` is at work there by now: a port is taken before its slot is filled."""
         pair = await tx.slots.hold(berth.pair)
-        if pair is not None and pair.slot(berth.slot).state == "empty":
+        if pair is None or pair.slot(berth.slot).state != "empty":
+            return
+        running = await tx.deployments.running(berth.project, berth.environment)
+        if {one.id for one in (running, pair.switching) if one is not None} <= {by}:
             await self._slots.free_port_of(tx, berth, pair)
 
     # -- switches ----------------------------------------------------------------------------------------
@@ -147,22 +148,24 @@ class Recovery:
         error = None if active == switch.slot and await self._answers(pair, switch) else BROKEN_OFF
         if error is not None:
             await self.routing.point_back(pair, switch)
+            await self.clear_cold(pair.key, switch)
         self._step("recover.switch.observed")
         await self._store.run(partial(end_switch, key=pair.key, switch_id=switch.id, error=error), RECOVER)
-        if error is not None and switch.cold:
-            await self._clear_cold(switch)
         log.info("settled a switch that was broken off", extra={"pair": pair.key, "moved": error is None})
         return True
 
-    async def _clear_cold(self, switch: Switch) -> None:
-        """What a broken-off rollback had begun to start anew goes again, unless it fills its slot by now."""
+    async def clear_cold(self, key: str, switch: Switch) -> None:
+        """What a rollback that fails has begun to start anew goes again, unless it fills its slot by now.
+
+        Before the switch is settled, since nobody else has the place until then.
+        """
         deployment = await self._deployment(switch.deployment)
-        if deployment is None:
+        pair = await self._store.read(lambda tx: tx.slots.get(key))
+        ours = pair is not None and pair.switching is not None and pair.switching.id == switch.id
+        if pair is None or deployment is None or not ours or switch.kind != "rollback":
             return
-        moved = deployment.change(slot=switch.slot)
-        pair = await self._store.read(lambda tx: tx.slots.get(pair_key(moved.project, moved.environment)))
-        if pair is not None and pair.slot(switch.slot).state == "empty" and not await self._busy(pair):
-            await self.clear_away(moved)
+        if pair.slot(switch.slot).state == "empty":
+            await self.clear_away(deployment.change(slot=switch.slot), by=switch.id)
 
     async def _answers(self, pair: SlotPair, switch: Switch) -> bool:
         """Whether the slot that has the traffic runs what it should, in a state from which it may have it."""
@@ -183,7 +186,8 @@ class Recovery:
         if ended is None or project is None:
             return False
         self._step("grace.expired")
-        await self._slots.take_away(Berth(pair.project, project.uid, pair.environment, ended))
+        berth = Berth(pair.project, project.uid, pair.environment, ended)
+        await self._slots.take_away(berth, pair.slot(ended).deployment)
         return True
 
     async def _expire(self, tx: Transaction, *, key: str) -> SlotName | None:
@@ -249,7 +253,8 @@ class Recovery:
                 continue
             berth = Berth(project, owner.project, environment, name)  # type: ignore[arg-type]
             if berth.name == one.name and await self._orphan(berth, one):
-                await self._slots.take_away(berth)
+                await self._slots.take_away(berth, labels.get(DEPLOYMENT))
+                await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
                 removed += 1
         return removed
 
@@ -272,20 +277,19 @@ class Recovery:
 
     async def _match_ports(self) -> None:
         """Ports of this home that no slot has any more, because its project is gone, are free again."""
-        kept: set[str] = set()
-        for pair in await self._pairs():
-            project = await self._project(pair.project)
-            if project is None:
-                continue
-            busy = await self._busy(pair)
-            for name in BOTH:
-                if busy or pair.slot(name).port is not None:
-                    berth = Berth(pair.project, project.uid, pair.environment, name)
-                    kept.add(self._slots.holder(berth))
         given = await self._store.read(lambda tx: tx.ports.of_host(self._slots.site.host))
+        kept = _ports(await self._pairs())
         for one in given:
-            if one.purpose == "slot" and one.holder.startswith(f"{self._home}/") and one.holder not in kept:
-                await self._store.run(partial(_free, key=one.key, holder=one.holder), TIDY)
+            if one.purpose == "slot" and one.holder.startswith(f"{self._home}/") and one.port not in kept:
+                await self._store.run(partial(self._free, key=one.key, holder=one.holder), TIDY)
+
+    async def _free(self, tx: Transaction, *, key: str, holder: str) -> None:
+        """Looked at once more: a slot that begins to be filled has its port and the entry in one transaction."""
+        allocation = await tx.ports.hold(key)
+        if allocation is None or allocation.holder != holder:
+            return
+        if allocation.port not in _ports(await tx.slots.of_home(self._home)):
+            await tx.ports.remove(allocation)
 
     async def _remove_networks(self) -> None:
         """Networks of projects that are gone, once nothing is attached to them."""
@@ -315,7 +319,5 @@ class Recovery:
         return await self._store.read(lambda tx: tx.deployments.get(id or ""))
 
 
-async def _free(tx: Transaction, *, key: str, holder: str) -> None:
-    allocation = await tx.ports.hold(key)
-    if allocation is not None and allocation.holder == holder:
-        await tx.ports.remove(allocation)
+def _ports(pairs: Sequence[SlotPair]) -> set[int | None]:
+    return {pair.slot(name).port for pair in pairs for name in BOTH}

@@ -176,7 +176,7 @@ class Rollouts:
     async def _undo(self, book: Logbook, error: str) -> None:
         """Take away what was started, then settle as failed; bounded, cancelled or not."""
         with anyio.move_on_after(TIDY_SECONDS, shield=True):
-            await self._recovery.clear_away(book.deployment)
+            await self._recovery.clear_away(book.deployment, by=book.deployment.id)
             self._step("deploy.undo.cleared")
             with suppress(QuaymasterError):
                 found = await self._store.read(lambda tx: tx.deployments.get(book.deployment.id))

@@ -165,9 +165,8 @@ class SlotBoard:
         if result.status == "done":
             self._step("cleanup.emptied")
             name = slot or known.pair.idle
-            await self._slots.take_away(
-                Berth(known.project.name, known.project.uid, known.pair.environment, name)
-            )
+            berth = Berth(known.project.name, known.project.uid, known.pair.environment, name)
+            await self._slots.take_away(berth, known.pair.slot(name).deployment)
             self._step("cleanup.removed")
         return result
 

@@ -366,18 +366,26 @@ class Slots:
                 await anyio.sleep(LOOK_PAUSE)
         return left
 
-    async def take_away(self, berth: Berth) -> None:
-        """No container in the berth, and no preview of it. A foreign container of that name stays.
+    async def take_away(self, berth: Berth, deployment: str | None = None) -> None:
+        """No container in the berth, and no preview of it. With `deployment` only its container goes: somebody may
+        have started another there by now. A foreign container of that name stays.
 
         The application is told with SIGTERM; one that does not end by itself is killed.
         """
+        seen = await self._engine.inspect(berth.name)
+        if seen is not None and deployment not in (None, seen.labels.get(DEPLOYMENT)):
+            return
         with suppress(Invalid):
             await self.edge.detach(self.preview_host(berth))
+        # By its id: the name may be another container's once this one has ended.
+        await self._end(self.ref(berth) if seen is None else Ref(name=seen.id, owner=self.ref(berth).owner))
+
+    async def _end(self, container: Ref) -> None:
         try:
             with suppress(NotFound, Unavailable):
-                await self._engine.stop(self.ref(berth))
+                await self._engine.stop(container)
             self._step("slots.stopped")
-            await self._engine.remove(self.ref(berth))
+            await self._engine.remove(container)
         except Conflict as error:
             if error.details.get("owner") != "foreign":
                 raise

@@ -442,12 +442,12 @@ class Switching:
         if error is not None:
             with suppress(QuaymasterError):
                 await self._return(way)
+            with suppress(QuaymasterError):
+                await self._recovery.clear_cold(way.pair.key, way.switch)
         self._step("switch.before_settle")
         end = partial(end_switch, key=way.pair.key, switch_id=way.switch.id, error=error, receipt=receipt)
         await self._store.run(end, WORK)
         self._step("switch.settled")
-        if error is not None and way.switch.cold:
-            await self._clear_cold(way)
 
     async def _return(self, way: _Way) -> None:
         """Traffic is where it was before."""
@@ -457,12 +457,6 @@ class Switching:
         pair = await self._store.read(lambda tx: tx.slots.get(way.pair.key))
         if pair is not None:
             await self._recovery.routing.point_back(pair, way.switch)
-
-    async def _clear_cold(self, way: _Way) -> None:
-        """What was started anew and did not become healthy goes again."""
-        pair = await self._store.read(lambda tx: tx.slots.get(way.pair.key))
-        if pair is not None and pair.slot(way.switch.slot).state == "empty":
-            await self._recovery.clear_away(way.deployment.change(slot=way.switch.slot))
 
     # -- the outcome -------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ async def test_a_deploy_that_is_killed_at_any_step_leaves_no_orphan_and_room_for
             status = await told_truly(desk, harbour)
             assert status["active"] == "blue", point
             again = await desk.done("deploy_project", harbour.deploy("demo-v2"))
-            assert again["status"] == "success", point
+            assert again["status"] == "success", (point, again)
             await told_truly(desk, harbour)
 
 
