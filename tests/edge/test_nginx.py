@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mcp_server.adapters.edge.nginx import config
+from mcp_server.adapters.edge.nginx import config, master
 from mcp_server.adapters.edge.nginx.config import Location, NginxSettings, Site
 from mcp_server.adapters.edge.nginx.edge import AGREED_FOR, NginxEdge
 from mcp_server.adapters.edge.nginx.host import HostNginx
@@ -184,6 +184,87 @@ async def test_a_file_that_nginx_refuses_is_taken_back_and_said(stage: Stage) ->
     assert stage.edge.file.read_text() == before
     assert await stage.edge.active(ROUTE) == "blue"
     assert get(stage.door.http_port, HOST).body == "blue"
+
+
+async def test_a_pid_file_that_was_left_behind_hits_no_stranger_who_has_the_number_by_now(
+    stage: Stage,
+) -> None:
+    await served(stage)
+    stage.nginx.stop()
+    with stranger() as other:
+        (stage.nginx.errors.parent / "pid").write_text(f"{other.pid}\n")
+        with pytest.raises(
+            Unavailable, match=f"nginx does not run: .*/pid names process {other.pid}, which is"
+        ):
+            await stage.edge.ensure()
+        assert other.poll() is None
+    with pytest.raises(Unavailable, match=r"nginx does not run: .*/pid names no process"):
+        await stage.edge.ensure()
+    stage.nginx.start()
+    await stage.edge.ensure()
+    await stage.edge.point(ROUTE, "green", stage.target("green"))
+    assert get(stage.door.http_port, HOST).body == "green"
+
+
+async def test_another_nginx_is_a_stranger_too(stage: Stage, tmp_path: Path) -> None:
+    await served(stage)
+    with reserved_port() as port:
+        (tmp_path / "other.conf").write_text(f"server {{ listen 127.0.0.1:{port.number}; }}\n")
+        folder = tmp_path / "beside"
+        folder.mkdir()
+        with NginxProcess(proxy_program("nginx"), tmp_path / "other.conf", [port.number], folder) as other:
+            own = stage.nginx.errors.parent / "pid"
+            before = own.read_text()
+            own.write_text((other.errors.parent / "pid").read_text())
+            with pytest.raises(Unavailable, match="nginx does not run"):
+                await stage.edge.point(ROUTE, "green", stage.target("green"))
+            own.write_text(before)
+            await stage.edge.point(ROUTE, "green", stage.target("green"))
+    assert get(stage.door.http_port, HOST).body == "green"
+
+
+@contextmanager
+def reserved_port() -> Iterator[ReservedPort]:
+    port = ReservedPort()
+    try:
+        yield port
+    finally:
+        port.release()
+
+
+@contextmanager
+def stranger() -> Iterator[subprocess.Popen[str]]:
+    """A program that SIGHUP would end."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", "print(1, flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield other
+    finally:
+        other.kill()
+        other.communicate()
+
+
+@pytest.mark.parametrize(
+    ("command", "dump", "named"),
+    [
+        (("nginx",), "", "/run/nginx.pid"),
+        (("nginx",), "# pid /x;\nevents { pid /y; }\nhttp { server { pid /z; } }", "/run/nginx.pid"),
+        (("nginx",), "user root;\npid  /run/n.pid; # why\nevents {}", "/run/n.pid"),
+        (("nginx",), "pid 'logs/n.pid';", "/usr/share/nginx/logs/n.pid"),
+        (("nginx", "-p", "/srv/"), 'pid "n.pid";', "/srv/n.pid"),
+    ],
+)
+def test_the_pid_file_is_found_by_the_configuration(command: tuple[str, ...], dump: str, named: str) -> None:
+    version = (
+        "configure arguments: --prefix=/usr/share/nginx --conf-path=/etc/n.conf --pid-path=/run/nginx.pid"
+    )
+    assert str(master.pid_file(dump, command, master.built(version))) == named
 
 
 @pytest.mark.parametrize("point", ["edge.nginx.written", "edge.nginx.tested", "edge.nginx.reloaded"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 
+from mcp_server.adapters.edge.nginx import master
 from mcp_server.adapters.edge.sockets import established, tables
 from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.routes import Target
@@ -33,11 +34,23 @@ class HostNginx:
         return None if done.returncode == 0 else done.stderr.strip()[-500:]
 
     def reload(self) -> None:
+        """Only the master of this nginx is signalled, whoever has its number by now."""
+        try:
+            defaults = master.built(self._run("-V").stderr)
+            file = master.pid_file(self._run("-T", "-q").stdout, self._command, defaults)
+            master.reload(file, self._command, defaults)
+        except master.Stranger as stranger:
+            raise Unavailable(f"nginx does not run: {stranger}.", next="Start nginx.") from stranger
+        except PermissionError:
+            self._let_it_reload()
+
+    def _let_it_reload(self) -> None:
+        """The program may have rights that this process has not."""
         done = self._run("-s", "reload")
         if done.returncode:
             raise Unavailable(
                 f"nginx could not be told to reload: {done.stderr.strip()[-200:]}",
-                next="Start nginx, and let Quaymaster's user send it signals.",
+                next="Let Quaymaster's user send nginx signals.",
             )
 
     def connections(self, target: Target) -> int:
