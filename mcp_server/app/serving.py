@@ -58,9 +58,9 @@ async def serve_stdio(settings: Settings, toolsets: Sequence[str] = ()) -> None:
 
             visit = Visit(await identify(), wanted, identify)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(_lead_soon, house)
             with resting():
                 server = make_server(house)
+            beside.start_soon(_lead_soon, house)
             await serve(server, visit)
             if any(server.outcomes[tool, "ok"] for tool in ("lock_files", "take_over_locks")):
                 await _leave(house, visit.caller)
