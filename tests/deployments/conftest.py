@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from mcp_server.adapters.registry.mirror import RegistryMirror
-from mcp_server.domain.workloads import Owner
+from mcp_server.domain.workloads import Owner, Ref
+from tests.edge.conftest import proxy_program
 from tests.services.edge import Reply, get
+from tests.services.edge_images import newer_caddy
 from tests.services.engine import DockerEngine
 from tests.services.ports import ReservedBlock, ReservedPort
 from tests.tools.desk import Desk, opened
@@ -105,6 +108,22 @@ async def a_harbour(
             "drain_seconds": "5",
         }
         yield Harbour(folder, owner, engine, port, settings, image, ports)
+
+
+@pytest.fixture(params=["caddy-2.6", "caddy-2.11"])
+def caddy_image(request: pytest.FixtureRequest, harbour: Harbour, image: Callable[[str], str]) -> str:
+    proxy_program(request.param)
+    return image("caddy") if request.param == "caddy-2.6" else newer_caddy(harbour.engine)
+
+
+async def authority(desk: Desk, folder: Path) -> ssl.SSLContext:
+    """Trusts the proxy's own authority, and nobody else."""
+    hosting = desk.house.hosting
+    assert hosting.edge.network is not None
+    proxy = Ref(name=hosting.edge.network, owner=hosting.site.owner())
+    done = await hosting.engine.exec(proxy, ("cat", "/data/pki/authorities/local/root.crt"))
+    (folder / "root.crt").write_bytes(done.stdout)
+    return ssl.create_default_context(cafile=str(folder / "root.crt"))
 
 
 @pytest.fixture

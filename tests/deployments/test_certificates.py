@@ -5,35 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mcp_server.domain.workloads import Ref
-from tests.deployments.conftest import Harbour, reserved
-from tests.edge.conftest import proxy_program
+from tests.deployments.conftest import Harbour, authority, reserved
 from tests.services.edge import get
-from tests.services.edge_images import newer_caddy
-from tests.tools.desk import Desk
 
 BASE = "quay.test"
-
-
-@pytest.fixture(params=["caddy-2.6", "caddy-2.11"])
-def caddy_image(request: pytest.FixtureRequest, harbour: Harbour, image: Callable[[str], str]) -> str:
-    proxy_program(request.param)
-    return image("caddy") if request.param == "caddy-2.6" else newer_caddy(harbour.engine)
-
-
-async def authority(desk: Desk, folder: Path) -> ssl.SSLContext:
-    """Trusts the proxy's own authority, and nobody else."""
-    hosting = desk.house.hosting
-    assert hosting.edge.network is not None
-    proxy = Ref(name=hosting.edge.network, owner=hosting.site.owner())
-    done = await hosting.engine.exec(proxy, ("cat", "/data/pki/authorities/local/root.crt"))
-    (folder / "root.crt").write_bytes(done.stdout)
-    return ssl.create_default_context(cafile=str(folder / "root.crt"))
 
 
 def over_tls(trust: ssl.SSLContext, port: int, host: str) -> str:

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from .http2 import Http2
 
 ANSWER_WITHIN = 8.0
 
@@ -22,12 +25,17 @@ class Answer(NamedTuple):
 
 @dataclass
 class Load:
-    """What happened to the requests of one run. `sockets`: websockets that are open."""
+    """What happened to the requests of one run. `sockets`: websockets that are open; `streamed`: answers
+    on streams of HTTP/2. With `trust` all of it goes
+    over TLS.
+    """
 
     port: int
+    trust: ssl.SSLContext | None = None
     answers: list[Answer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     echoes: int = 0
+    streamed: int = 0
     sockets: int = 0
     _stop: bool = False
 
@@ -54,7 +62,7 @@ class Load:
 
     async def keep_alive(self, host: str, *, idle: float = 0, path: str = "/") -> None:
         """Requests one after the other on one connection, which must never be closed."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self._connected(host)
         try:
             while not self._stop:
                 await self._request(host, path, reader, writer, "keep-alive")
@@ -68,7 +76,7 @@ class Load:
         """A new connection for each request."""
         while not self._stop:
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                reader, writer = await self._connected(host)
                 try:
                     await self._request(host, "/", reader, writer, "close")
                 finally:
@@ -76,9 +84,30 @@ class Load:
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.lost.append(f"{host} new connection: {type(error).__name__}")
 
+    async def multiplexed(self, host: str, *, streams: int, idle: float = 0, path: str = "/") -> None:
+        """Requests on so many streams of one HTTP/2 connection, which must never be closed."""
+        assert self.trust is not None
+        trust = ssl.create_default_context()
+        trust.set_alpn_protocols(["h2"])
+        trust.load_verify_locations(cadata=_certificates(self.trust))
+        async with Http2(self.port, host, trust) as connection:
+            await asyncio.gather(*(self._on_stream(connection, host, path, idle) for _ in range(streams)))
+
+    async def _on_stream(self, connection: Http2, host: str, path: str, idle: float) -> None:
+        try:
+            while not self._stop:
+                sent = time.monotonic()
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    text = await connection.get(path)
+                self.answers.append(Answer(host, sent, time.monotonic(), text))
+                self.streamed += 1
+                await asyncio.sleep(idle)
+        except (OSError, TimeoutError) as error:
+            self.lost.append(f"{host} HTTP/2: {str(error) or type(error).__name__}")
+
     async def websocket(self, host: str, *, pause: float = 0.05) -> None:
         """One connection for the whole run; each message must come back, the last one after `stop`."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self._connected(host)
         try:
             writer.write(
                 f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -105,6 +134,10 @@ class Load:
         finally:
             writer.close()
 
+    async def _connected(self, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        name = None if self.trust is None else host
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trust, server_hostname=name)
+
     async def _request(
         self, host: str, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: str
     ) -> None:
@@ -121,6 +154,10 @@ class Load:
         if not head.startswith(b"HTTP/1.1 200"):
             self.lost.append(f"{host} {kind}: {head[:12].decode(errors='replace')}")
         self.answers.append(Answer(host, sent, time.monotonic(), body.decode(errors="replace")))
+
+
+def _certificates(trust: ssl.SSLContext) -> str:
+    return "".join(ssl.DER_cert_to_PEM_cert(one) for one in trust.get_ca_certs(binary_form=True))
 
 
 @asynccontextmanager
