@@ -7,7 +7,7 @@ worst code is returned (1 is worse than 2, 4, 3).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp_server.cli.context import FAILED, OK, REFUSED, USAGE, Context
@@ -209,12 +209,28 @@ def run_help(chosen: argparse.Namespace, context: Context) -> int:
 def run_completion(
     chosen: argparse.Namespace, context: Context, parsers: dict[str, argparse.ArgumentParser]
 ) -> int:
-    from mcp_server.cli.db_completion import script
+    from mcp_server.cli.db_completion import Words, script
 
-    context.print(script(chosen.shell, {name: _options(parser) for name, parser in parsers.items()}))
+    commands = {
+        name: Words(_options(parser), _after(name, parser._actions)) for name, parser in parsers.items()
+    }
+    context.print(script(chosen.shell, commands))
     return OK
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
     actions = parser._actions
     return [option for action in actions for option in action.option_strings if option.startswith("--")]
+
+
+def _after(name: str, actions: Sequence[argparse.Action]) -> dict[str, list[str]]:
+    """What may stand after an option that has choices; after the command itself where an argument has."""
+    found = {
+        before: [str(each) for each in action.choices]
+        for action in actions
+        if action.choices
+        for before in (action.option_strings or [name])
+    }
+    if any("--env" in action.option_strings for action in actions):
+        found["--env"] = sorted(set(ENVIRONMENTS.values()))
+    return found

@@ -212,17 +212,23 @@ def test_help_speaks_korean_and_completion_knows_the_commands(sqlite_bench):
     assert "데이터베이스" in db(sqlite_bench, "help", "-l", "ko").stdout
     assert "데이터베이스" in db(sqlite_bench, "--help", LANG="ko_KR.UTF-8", PYTHONUTF8="1").stdout
     script = db(sqlite_bench, "completion", "bash").stdout
-    words = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f"{script}\nCOMP_WORDS=(quaymaster db mig); COMP_CWORD=2; _quaymaster_db; echo $COMPREPLY",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert words.stdout.strip() == "migrate"
+    for typed, completed in (
+        ("mig", "migrate"),
+        ("migrate -t re", "reset resolve"),
+        ("push -d a", "app"),
+        ("push --env t", "test"),
+        ("push --acc", "--accept-data-loss"),
+        ("completion f", "fish"),
+    ):
+        ask = f"COMP_WORDS=(quaymaster db {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _quaymaster_db"
+        words = subprocess.run(
+            ["bash", "-c", f'{script}\n{ask}; echo "${{COMPREPLY[*]}}"'],
+            cwd=sqlite_bench.root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert words.stdout.strip() == completed
 
 
 @pytest.mark.parametrize("arguments", [("migrate", "-t", "reset"), ("push",)])
