@@ -156,15 +156,10 @@ def _databases(
         from mcp_server.adapters.schemas.engines import LiveEngines
         from mcp_server.adapters.schemas.folders import DiskFolders
         from mcp_server.services.schemas.databases import Databases
+        from mcp_server.services.schemas.ground import Ground
         from mcp_server.services.schemas.places import Places
 
     folders, engines = DiskFolders(root, environ), LiveEngines(root)
-    return Databases(
-        folders,
-        engines,
-        AlembicProjects(root, environ),
-        ProjectStatements(),
-        Places(folders, engines, environment, open_estate, project, is_home),
-        environment,
-        owner,
-    )
+    places = Places(folders, engines, environment, open_estate, project, is_home)
+    ground = Ground(folders, engines, AlembicProjects(root, environ), places, environment, owner)
+    return Databases(ground, ProjectStatements())

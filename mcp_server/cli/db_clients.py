@@ -37,7 +37,7 @@ def commands(context: Context) -> dict[str, Command]:
     ) -> tuple[int, Any]:
         await context.root.serve_studio(
             folder.name,
-            databases.url(folder),
+            databases.places.url(folder),
             databases.places.target(folder, write=False),
             schemas=folder.settings.schemas,
             port=chosen.port,

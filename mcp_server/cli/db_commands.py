@@ -13,7 +13,7 @@ from mcp_server.cli.context import OK, Context, table
 from mcp_server.cli.db_terminal import Terminal
 from mcp_server.cli.db_words import say
 from mcp_server.domain.errors import Invalid, QuaymasterError
-from mcp_server.domain.schemas.danger import Danger
+from mcp_server.domain.schemas.danger import Danger, counted
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder
 from mcp_server.services.schemas.answers import Status
@@ -156,11 +156,11 @@ async def _resolve(
 async def _reset(
     databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
 ) -> Answer:
-    plan = await databases.plan(folder, "reset")
+    plan = await databases.dangerous.plan(folder, "reset")
     if chosen.plan:
         return _planned(databases, plan, terminal)
     _consent(databases, plan, chosen, terminal)
-    saved = await databases.reset(folder, plan, tell=terminal.tell, backup=not chosen.no_backup)
+    saved = await databases.dangerous.reset(folder, plan, tell=terminal.tell, backup=not chosen.no_backup)
     terminal.good(f"{folder.name}: erased and migrated from the start")
     return OK, {"backup": None if saved is None else saved.id}
 
@@ -189,11 +189,11 @@ async def rollback(
         return OK, {"applied": list(found.applied)}
     if not chosen.target:
         raise Invalid.field("--target", "a version, a name, a number of steps, or 'base'")
-    plan = await databases.plan(folder, "rollback", chosen.target)
+    plan = await databases.dangerous.plan(folder, "rollback", chosen.target)
     if chosen.plan:
         return _planned(databases, plan, terminal)
     _consent(databases, plan, chosen, terminal)
-    done = await databases.rollback(
+    done = await databases.dangerous.rollback(
         folder, plan, chosen.target, tell=terminal.tell, backup=not chosen.no_backup
     )
     terminal.good(f"{folder.name}: took back {', '.join(done) or 'nothing'}")
@@ -203,22 +203,22 @@ async def rollback(
 async def push(
     databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
 ) -> Answer:
-    plan = await databases.plan(folder, "push")
+    plan = await databases.dangerous.plan(folder, "push")
     if not plan.effects:
         terminal.print(f"{folder.name}: the database is as schema.sql says")
         return OK, {"changed": False, "unexpressed": []}
     if chosen.plan:
         return _planned(databases, plan, terminal)
-    databases.require_accepted(plan, accept_data_loss=chosen.accept_data_loss)
+    databases.dangerous.require_accepted(plan, accept_data_loss=chosen.accept_data_loss)
     _consent(databases, plan, chosen, terminal)
-    left = await databases.push(
+    left = await databases.dangerous.push(
         folder,
         plan,
         tell=terminal.tell,
         accept_data_loss=chosen.accept_data_loss,
         backup=not chosen.no_backup,
     )
-    terminal.good(f"{folder.name}: {len(plan.effects)} statements")
+    terminal.good(f"{folder.name}: {counted(len(plan.effects), 'statement')}")
     for each in left:
         terminal.bad(f"{folder.name}: not expressed, do it by hand: {each}")
     return (PENDING if left else OK), {"changed": True, "unexpressed": list(left)}
@@ -227,24 +227,24 @@ async def push(
 async def pull(
     databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
 ) -> Answer:
-    plan = await databases.plan(folder, "pull")
+    plan = await databases.dangerous.plan(folder, "pull")
     if chosen.plan:
         return _planned(databases, plan, terminal)
     _consent(databases, plan, chosen, terminal)
-    path = await databases.pull(folder, plan)
-    terminal.good(f"{folder.name}: wrote {path.name}")
-    return OK, {"written": str(path)}
+    done = await databases.dangerous.pull(folder, plan)
+    terminal.good(f"{folder.name}: {done.told(databases.folders.root)}")
+    return OK, {"written": str(done.path), "kept": None if done.kept is None else str(done.kept)}
 
 
 def _consent(databases: Databases, plan: Danger, chosen: argparse.Namespace, terminal: Terminal) -> None:
     if chosen.token:
-        databases.redeem(chosen.token, plan)
+        databases.dangerous.redeem(chosen.token, plan)
     else:
         terminal.ask_for_codes(plan)
 
 
 def _planned(databases: Databases, plan: Danger, terminal: Terminal) -> Answer:
-    token = databases.issue(plan)
+    token = databases.dangerous.issue(plan)
     terminal.show(plan)
     terminal.print(token)
     value = plan.model_dump(mode="json", exclude={"digest"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -243,6 +244,11 @@ class Folders(Protocol):
         ...
 
     def write_schema(self, folder: Folder, text: str) -> Path: ...
+
+    def keep_schema(self, folder: Folder, at: datetime) -> Path | None:
+        """A copy of schema.sql below `state`, read again and compared; None where there is no such file. Raises
+        Corrupt for a copy that is not the same."""
+        ...
 
     def write_migration(self, folder: Folder, version: str, name: str, up: str, down: str) -> Path: ...
 

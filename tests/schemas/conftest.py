@@ -62,7 +62,7 @@ class Bench(NamedTuple):
 
     async def ledger(self) -> tuple[Applied, ...]:
         databases = self.databases()
-        async with databases._session(self.one()) as session:
+        async with databases.ground.session(self.one()) as session:
             return await session.ledger()
 
 

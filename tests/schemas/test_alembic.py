@@ -39,7 +39,7 @@ async def test_revisions_are_seen_applied_in_order_once_and_known_to_alembic_its
 
 async def test_a_rollback_downgrades_newest_first_keeps_the_target_and_the_rows_of_the_rest(bench, project):
     await bench.deploy()
-    plan = await bench.databases().plan(bench.one(), "rollback", "a1")
+    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "a1")
     assert [each.split()[1] for each in plan.effects] == ["c3_make_posts", "b2_give_users_names"]
     assert await roll_back(bench, "a1") == ("c3_make_posts", "b2_give_users_names")
     assert await bench.rows("SELECT * FROM users") == ((1,),)
@@ -198,23 +198,23 @@ async def test_a_database_at_a_revision_without_a_file_stops_with_its_name(bench
 async def test_a_reset_runs_everything_from_the_start(bench, project):
     await bench.deploy()
     await bench.write("UPDATE users SET name = 'bob'")
-    plan = await bench.databases().plan(bench.one(), "reset")
-    await bench.databases().reset(bench.one(), plan, tell=lambda text: None)
+    plan = await bench.databases().dangerous.plan(bench.one(), "reset")
+    await bench.databases().dangerous.reset(bench.one(), plan, tell=lambda text: None)
     assert await bench.rows("SELECT name FROM users") == (("ann",),)
 
 
 async def test_alembics_table_is_no_part_of_the_schema(bench, project):
     await bench.deploy()
-    plan = await bench.databases().plan(bench.one(), "pull")
-    path = await bench.databases().pull(bench.one(), plan)
-    assert "alembic_version" not in path.read_text()
-    assert "users" in path.read_text()
+    plan = await bench.databases().dangerous.plan(bench.one(), "pull")
+    pulled = await bench.databases().dangerous.pull(bench.one(), plan)
+    assert "alembic_version" not in pulled.path.read_text()
+    assert "users" in pulled.path.read_text()
     assert (await bench.databases().difference(bench.one())).empty
     assert await bench.databases().validate(bench.one()) == ()
-    bench.schema(path.read_text() + "\nCREATE TABLE more (id integer);\n")
-    plan = await bench.databases().plan(bench.one(), "push")
+    bench.schema(pulled.path.read_text() + "\nCREATE TABLE more (id integer);\n")
+    plan = await bench.databases().dangerous.plan(bench.one(), "push")
     assert [each for each in plan.effects if "alembic" in each] == []
-    await bench.databases().push(bench.one(), plan, tell=lambda text: None, accept_data_loss=False)
+    await bench.databases().dangerous.push(bench.one(), plan, tell=lambda text: None, accept_data_loss=False)
     assert await bench.rows("SELECT version_num FROM alembic_version") == (("c3",),)
 
 

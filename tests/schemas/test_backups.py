@@ -137,7 +137,7 @@ async def test_an_index_that_was_left_invalid_does_not_stop_a_backup(postgres_be
     )
     with pytest.raises(QuaymasterError):
         await bench.deploy()
-    plan = await bench.databases().plan(bench.one(), "reset")
+    plan = await bench.databases().dangerous.plan(bench.one(), "reset")
     assert await bench.databases().places.keep(bench.one())
     assert plan.effects
 

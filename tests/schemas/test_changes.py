@@ -123,10 +123,12 @@ async def test_a_lost_column_is_named_and_needs_a_word(bench):
     bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text);")
     await push(bench)
     bench.schema("CREATE TABLE t (id integer PRIMARY KEY);")
-    plan = await bench.databases().plan(bench.one(), "push")
+    plan = await bench.databases().dangerous.plan(bench.one(), "push")
     assert any(loss.endswith("t.a") for loss in plan.losses)
     with pytest.raises(Exception, match="data would be lost"):
-        await bench.databases().push(bench.one(), plan, tell=lambda text: None, accept_data_loss=False)
+        await bench.databases().dangerous.push(
+            bench.one(), plan, tell=lambda text: None, accept_data_loss=False
+        )
     assert await push(bench) == ()
 
 
@@ -144,11 +146,33 @@ async def test_a_pulled_schema_makes_the_same_database_again(bench):
     bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text DEFAULT 'x;y');\nCREATE INDEX i ON t (a);")
     await push(bench)
     before = (bench.folder / "schema.sql").read_text()
-    plan = await bench.databases().plan(bench.one(), "pull")
-    await bench.databases().pull(bench.one(), plan)
+    plan = await bench.databases().dangerous.plan(bench.one(), "pull")
+    assert "keep the file that is there below .quaymaster/backups/app" in plan.effects
+    done = await bench.databases().dangerous.pull(bench.one(), plan)
     assert (await bench.databases().difference(bench.one())).empty
-    kept = (bench.root / ".quaymaster" / "backups" / "app").glob("schema-*.sql")
-    assert before in [path.read_text() for path in kept]
+    assert done.kept is not None
+    assert done.kept.read_text() == before
+    assert done.told(bench.root).endswith(f"is kept as .quaymaster/backups/app/{done.kept.name}")
+
+
+async def test_a_first_pull_overwrites_nothing_and_says_so(bench):
+    bench.migration("001_one", "CREATE TABLE t (id integer PRIMARY KEY);")
+    await bench.deploy()
+    plan = await bench.databases().dangerous.plan(bench.one(), "pull")
+    assert plan.effects == ("write db/app/schema.sql from the schema of the database",)
+    done = await bench.databases().dangerous.pull(bench.one(), plan)
+    assert done.kept is None
+    assert done.told(bench.root) == "wrote schema.sql"
+
+
+async def test_a_pull_that_cannot_keep_the_file_leaves_it(bench, monkeypatch):
+    bench.schema("-- mine\nCREATE TABLE t (id integer PRIMARY KEY);")
+    databases = bench.databases()
+    plan = await databases.dangerous.plan(bench.one(), "pull")
+    (bench.root / ".quaymaster").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        await databases.dangerous.pull(bench.one(), plan)
+    assert (bench.folder / "schema.sql").read_text().startswith("-- mine")
 
 
 async def test_a_written_migration_leads_to_the_schema_and_back(bench):
@@ -163,8 +187,10 @@ async def test_a_written_migration_leads_to_the_schema_and_back(bench):
 
 
 async def push(bench: Bench) -> tuple[str, ...]:
-    plan = await bench.databases().plan(bench.one(), "push")
-    return await bench.databases().push(bench.one(), plan, tell=lambda text: None, accept_data_loss=True)
+    plan = await bench.databases().dangerous.plan(bench.one(), "push")
+    return await bench.databases().dangerous.push(
+        bench.one(), plan, tell=lambda text: None, accept_data_loss=True
+    )
 
 
 @given(st.text(alphabet="';$-*/\"\\e \nabBEGINatomicCASEend`[]", max_size=60))

@@ -62,7 +62,7 @@ async def test_a_look_at_an_unmigrated_postgresql_makes_no_ledger(postgres_bench
     await databases.status(postgres_bench.one())
     await databases.difference(postgres_bench.one())
     await databases.validate(postgres_bench.one())
-    await databases.plan(postgres_bench.one(), "push")
+    await databases.dangerous.plan(postgres_bench.one(), "push")
     assert await postgres_bench.rows("SELECT count(*) FROM pg_namespace WHERE nspname = 'quaymaster'") == (
         (0,),
     )

@@ -117,8 +117,8 @@ async def test_a_huge_file_is_applied(bench):
 
 async def roll_back(bench: Bench, target: str, **how: bool) -> tuple[str, ...]:
     databases = bench.databases()
-    plan = await databases.plan(bench.one(), "rollback", target)
-    return await databases.rollback(bench.one(), plan, target, tell=lambda text: None, **how)
+    plan = await databases.dangerous.plan(bench.one(), "rollback", target)
+    return await databases.dangerous.rollback(bench.one(), plan, target, tell=lambda text: None, **how)
 
 
 async def test_a_rollback_runs_the_down_files_newest_first_and_keeps_the_rest(bench):
@@ -240,8 +240,8 @@ async def test_a_rollback_killed_at_any_statement_is_completed_by_the_next_one(b
         "002_two", "CREATE TABLE two (id integer);", "-- no-transaction\nDELETE FROM two;\nDROP TABLE two;"
     )
     await bench.deploy()
-    plan = await bench.databases().plan(bench.one(), "rollback", "base")
-    token = bench.databases().issue(plan)
+    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "base")
+    token = bench.databases().dangerous.issue(plan)
     arguments = ("rollback", "-d", "app", "-t", "base", "--no-backup", "--token", token)
     dying = started(bench, arguments, f"schemas.statement:KILL:{number}")
     await asyncio.to_thread(dying.communicate, timeout=60)
@@ -318,3 +318,16 @@ async def test_a_rehearsal_tells_what_a_clone_went_through_and_leaves_the_databa
     assert any("rewrite" in each for each in report.findings)
     assert any("column public.one.id" in each for each in drift)
     assert len(await postgres_bench.ledger()) == 2
+
+
+async def test_the_plan_of_a_rollback_names_the_rows_that_its_files_lose(bench):
+    bench.migration("001_one", "CREATE TABLE one (id integer);", "DROP TABLE one;")
+    bench.migration(
+        "002_two", "ALTER TABLE one ADD COLUMN a text;", "-- back\nALTER TABLE one DROP COLUMN a;"
+    )
+    await bench.deploy()
+    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "base")
+    assert plan.losses == (
+        "db/app/migrations/002_two/down.sql, line 2: the column's values are lost, and running code that reads it fails",
+        "db/app/migrations/001_one/down.sql, line 1: the table's rows are lost",
+    )

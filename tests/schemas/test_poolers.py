@@ -46,6 +46,6 @@ async def test_with_a_direct_address_everything_goes_around_the_pooler(pooled: B
     pooled.migration("002_two", "INSERT INTO one VALUES (1);", "DELETE FROM one;")
     assert await pooled.deploy() == ("001_one", "002_two")
     databases = pooled.databases()
-    plan = await databases.plan(pooled.one(), "rollback", "1")
-    assert await databases.rollback(pooled.one(), plan, "1", tell=lambda text: None) == ("002_two",)
+    plan = await databases.dangerous.plan(pooled.one(), "rollback", "1")
+    assert await databases.dangerous.rollback(pooled.one(), plan, "1", tell=lambda text: None) == ("002_two",)
     assert await pooled.rows("SELECT count(*) FROM one") == ((0,),)

@@ -139,9 +139,12 @@ async def look_after(yard: Yard, engine: str) -> None:
     assert found.applied == ("001_one", "002_two")
     [listed] = databases.list()
     assert listed.source == f"project {yard.project}"
-    plan = await databases.plan(folder, "rollback", "base")
+    plan = await databases.dangerous.plan(folder, "rollback", "base")
     said: list[str] = []
-    assert await databases.rollback(folder, plan, "base", tell=said.append) == ("002_two", "001_one")
+    assert await databases.dangerous.rollback(folder, plan, "base", tell=said.append) == (
+        "002_two",
+        "001_one",
+    )
     assert "restored and compared" in said[0]
 
 
@@ -184,10 +187,10 @@ async def test_a_variable_goes_before_what_was_made(files: Yard) -> None:
         await files.prepare(desk, "sqlite")
     databases = files.terminal(RDS_APP_URL="sqlite:///mine.db")
     await databases.places.look_up()
-    assert databases.place(databases.chosen(["app"])[0]).endswith("/mine.db")
+    assert databases.ground.place(databases.chosen(["app"])[0]).endswith("/mine.db")
     databases = files.terminal()
     await databases.places.look_up()
-    assert databases.place(databases.chosen(["app"])[0]).endswith("/data/dev.db")
+    assert databases.ground.place(databases.chosen(["app"])[0]).endswith("/data/dev.db")
 
 
 async def test_two_folders_of_one_database_are_an_error_for_both(files: Yard) -> None:
@@ -203,7 +206,7 @@ async def test_two_folders_of_one_database_are_an_error_for_both(files: Yard) ->
     await databases.places.look_up()
     for folder in databases.chosen(["app", "other"]):
         with pytest.raises(Invalid, match="'app' and 'other' would both"):
-            databases.url(folder)
+            databases.places.url(folder)
 
 
 async def test_of_several_databases_only_one_that_names_the_project_is_its(files: Yard) -> None:
@@ -215,8 +218,8 @@ async def test_of_several_databases_only_one_that_names_the_project_is_its(files
     await databases.places.look_up()
     app_, other = databases.chosen(["app", "other"])
     with pytest.raises(Invalid, match="RDS_APP_URL is not set"):
-        databases.url(app_)
-    assert databases.place(other).endswith("/data/dev.db")
+        databases.places.url(app_)
+    assert databases.ground.place(other).endswith("/data/dev.db")
 
 
 async def test_the_database_of_another_environment_is_never_taken(files: Yard) -> None:
@@ -226,10 +229,10 @@ async def test_the_database_of_another_environment_is_never_taken(files: Yard) -
     databases = files.terminal()
     await databases.places.look_up()
     with pytest.raises(NotFound, match="no database for development; there is one for production"):
-        databases.url(databases.chosen(["app"])[0])
+        databases.places.url(databases.chosen(["app"])[0])
     databases = files.terminal("production")
     await databases.places.look_up()
-    assert databases.url(databases.chosen(["app"])[0]).startswith("file:")
+    assert databases.places.url(databases.chosen(["app"])[0]).startswith("file:")
 
 
 async def test_the_database_of_another_team_is_not_found(files: Yard) -> None:
@@ -250,5 +253,5 @@ async def test_a_look_without_a_home_makes_none(files: Yard) -> None:
     databases = files.terminal()
     await databases.places.look_up()
     with pytest.raises(Invalid, match="RDS_APP_URL is not set"):
-        databases.url(databases.chosen(["app"])[0])
+        databases.places.url(databases.chosen(["app"])[0])
     assert not (files.folder / "home").exists()

@@ -32,12 +32,12 @@ async def test_a_column_that_seems_renamed_is_lost_unless_the_schema_says_so(ben
         .replace("(name)", "(full_name)")
         .replace("SELECT name", "SELECT full_name")
     )
-    plan = await bench.databases().plan(bench.one(), "push")
+    plan = await bench.databases().dangerous.plan(bench.one(), "push")
     [loss] = [each for each in plan.losses if "rename" in each]
     hint = loss.partition("'")[2].partition("'")[0]
     assert hint.endswith("users.name -> full_name")
     bench.schema(f"{hint}\n{(bench.folder / 'schema.sql').read_text()}")
-    plan = await bench.databases().plan(bench.one(), "push")
+    plan = await bench.databases().dangerous.plan(bench.one(), "push")
     assert [each for each in plan.losses if each.startswith("column")] == []
     assert await push(bench) == ()
     assert await bench.rows("SELECT full_name FROM users") == (("ann",),)
@@ -47,7 +47,7 @@ async def test_a_table_that_seems_renamed_is_lost_unless_the_schema_says_so(benc
     bench.schema("CREATE TABLE one (id integer PRIMARY KEY, a text);")
     await push(bench)
     bench.schema("CREATE TABLE two (id integer PRIMARY KEY, a text);")
-    [loss] = (await bench.databases().plan(bench.one(), "push")).losses
+    [loss] = (await bench.databases().dangerous.plan(bench.one(), "push")).losses
     assert "its rows" in loss
     assert "one -> " in loss
 
@@ -71,8 +71,8 @@ async def test_a_written_migration_renames_and_its_way_back_gives_the_old_names(
     assert "RENAME" in (path / "up.sql").read_text()
     await bench.deploy()
     assert await bench.rows("SELECT full_name FROM names") == (("ann",),)
-    plan = await bench.databases().plan(bench.one(), "rollback", "1")
-    await bench.databases().rollback(bench.one(), plan, "1", tell=lambda text: None)
+    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "1")
+    await bench.databases().dangerous.rollback(bench.one(), plan, "1", tell=lambda text: None)
     assert await bench.rows("SELECT name FROM names") == (("ann",),)
     assert await bench.rows("SELECT id, name, age FROM users") == ((1, "ann", 30),)
 
@@ -101,7 +101,7 @@ async def test_a_hint_that_says_nothing_that_could_be_is_refused(bench, hint, sa
     await started(bench)
     bench.schema(f"-- first\n{hint}\n{BEFORE}")
     with pytest.raises(Invalid, match=said):
-        await bench.databases().plan(bench.one(), "push")
+        await bench.databases().dangerous.plan(bench.one(), "push")
 
 
 def test_hints_are_read_line_by_line_with_their_quotes():

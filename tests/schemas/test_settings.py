@@ -23,18 +23,20 @@ async def test_only_the_named_schemas_are_compared_pushed_pulled_and_reset(postg
     found = await bench.databases().difference(bench.one())
     assert "billing" in found.up
     assert "others" not in found.up + found.down
-    plan = await bench.databases().plan(bench.one(), "push")
-    await bench.databases().push(
+    plan = await bench.databases().dangerous.plan(bench.one(), "push")
+    await bench.databases().dangerous.push(
         bench.one(), plan, tell=lambda text: None, accept_data_loss=False, backup=False
     )
     assert (await bench.databases().difference(bench.one())).empty
-    pulled = await bench.databases().pull(bench.one(), await bench.databases().plan(bench.one(), "pull"))
-    assert "CREATE TABLE billing.invoices" in pulled.read_text()
-    assert "others" not in pulled.read_text()
+    pulled = await bench.databases().dangerous.pull(
+        bench.one(), await bench.databases().dangerous.plan(bench.one(), "pull")
+    )
+    assert "CREATE TABLE billing.invoices" in pulled.path.read_text()
+    assert "others" not in pulled.path.read_text()
     assert (await bench.databases().difference(bench.one())).empty
-    plan = await bench.databases().plan(bench.one(), "reset")
+    plan = await bench.databases().dangerous.plan(bench.one(), "reset")
     assert [loss for loss in plan.losses if "others" in loss] == []
-    await bench.databases().reset(bench.one(), plan, tell=lambda text: None, backup=False)
+    await bench.databases().dangerous.reset(bench.one(), plan, tell=lambda text: None, backup=False)
     left = await bench.rows("SELECT table_schema FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
                             " AND table_schema IN ('billing', 'public', 'Odd one') ORDER BY 1")  # fmt: skip
     assert left == (("Odd one",), ("public",))
@@ -43,14 +45,14 @@ async def test_only_the_named_schemas_are_compared_pushed_pulled_and_reset(postg
 async def test_a_schema_with_a_quoted_name_is_found(postgres_bench: Bench) -> None:
     says(postgres_bench, "schemas = ['Odd one']")
     postgres_bench.schema('CREATE SCHEMA "Odd one";\nCREATE TABLE "Odd one".things (id integer);\n')
-    plan = await postgres_bench.databases().plan(postgres_bench.one(), "push")
+    plan = await postgres_bench.databases().dangerous.plan(postgres_bench.one(), "push")
     assert len(plan.effects) == 2
-    await postgres_bench.databases().push(
+    await postgres_bench.databases().dangerous.push(
         postgres_bench.one(), plan, tell=lambda text: None, accept_data_loss=False, backup=False
     )
-    pull = await postgres_bench.databases().plan(postgres_bench.one(), "pull")
-    pulled = await postgres_bench.databases().pull(postgres_bench.one(), pull)
-    assert '"Odd one".things' in pulled.read_text()
+    pull = await postgres_bench.databases().dangerous.plan(postgres_bench.one(), "pull")
+    pulled = await postgres_bench.databases().dangerous.pull(postgres_bench.one(), pull)
+    assert '"Odd one".things' in pulled.path.read_text()
 
 
 @pytest.mark.parametrize("line", ['schemas = ["main"]', 'extensions = ["pg_trgm"]'])

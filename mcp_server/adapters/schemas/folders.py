@@ -7,12 +7,13 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from mcp_server.domain.errors import Conflict, Invalid
+from mcp_server.domain.errors import Conflict, Corrupt, Invalid
 from mcp_server.domain.schemas.folders import (
     FOLDER,
     Folder,
@@ -106,6 +107,19 @@ class DiskFolders:
         path = folder.path / "schema.sql"
         _replace(path, text)
         return path
+
+    def keep_schema(self, folder: Folder, at: datetime) -> Path | None:
+        path = folder.path / "schema.sql"
+        if not path.exists():
+            return None
+        held, kept = path.read_bytes(), self.state("backups", folder.name, f"schema-{at:%Y%m%dT%H%M%S%f}.sql")
+        with kept.open("xb") as file:
+            file.write(held)
+            file.flush()
+            os.fsync(file.fileno())
+        if kept.read_bytes() != held:
+            raise Corrupt(f"the copy of {self._named(path)} is not what was written")
+        return kept
 
     def write_migration(self, folder: Folder, version: str, name: str, up: str, down: str) -> Path:
         if not FOLDER.fullmatch(f"{version}_{name}"):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder, Migration
-from mcp_server.domain.schemas.lint import Finding, lint
+from mcp_server.domain.schemas.lint import LOSSES, Finding, lint
 from mcp_server.domain.schemas.migrations import examine, to_revert
 from mcp_server.domain.schemas.revisions import History, Revision, behind, require_known
 from mcp_server.domain.schemas.statements import Engine
@@ -75,6 +75,10 @@ class Chain(Protocol):
         """What `down` would do, newest first. Raises Invalid for the target, Refused where there is no way."""
         ...
 
+    async def losses_back(self, session: Session, target: str) -> Labels:
+        """What `down` would lose, as far as its files tell by being read."""
+        ...
+
     async def down(self, session: Session, target: str, *, tell: Tell = nobody) -> Labels: ...
 
 
@@ -139,6 +143,15 @@ class FileChain:
         migrating.require_ways_back(found, session.engine)
         return tuple(f"run {each.folder}/down.sql" for each in found)
 
+    async def losses_back(self, session: Session, target: str) -> Labels:
+        found = to_revert(await migrating.look(session, self._files), target)
+        return tuple(
+            f"{each.folder}/down.sql, line {finding.line}: {finding.message}"
+            for each in found
+            for finding in lint(each.down or "", session.engine)
+            if finding.rule in LOSSES
+        )
+
     async def down(self, session: Session, target: str, *, tell: Tell = nobody) -> Labels:
         async def each(migration: Migration, footprint: Footprint) -> None:
             tell(Ran(migration.label, footprint, ()))
@@ -191,6 +204,10 @@ class AlembicChain:
     async def way_back(self, session: Session, target: str) -> Labels:
         _, found = await self._look(session)
         return tuple(f"downgrade {each.label} ({each.file})" for each in behind(found, target))
+
+    async def losses_back(self, session: Session, target: str) -> Labels:
+        """Nothing: its revisions are programs."""
+        return ()
 
     async def down(self, session: Session, target: str, *, tell: Tell = nobody) -> Labels:
         witness, found = await self._look(session)

@@ -118,21 +118,23 @@ class ProjectSchemas:
         databases, folder, held = await self._one(call, project, database, environment)
         if action == "rollback":
             _require_no_program(call, folder)
-        plan = await databases.plan(folder, action, target)
+        plan = await databases.dangerous.plan(folder, action, target)
         effects = (*plan.effects, *(f"lost: {loss}" for loss in plan.losses))
         planned = await self._gated(call, held, folder, environment, plan.digest, effects)
         if planned is not None:
             return planned
         said: list[str] = []
         if action == "rollback":
-            done = await databases.rollback(folder, plan, target, tell=said.append)
+            done = await databases.dangerous.rollback(folder, plan, target, tell=said.append)
             return _done(f"Took back {', '.join(done)}.", effects)
         if action == "push":
-            left = await databases.push(folder, plan, tell=said.append, accept_data_loss=accept_data_loss)
+            left = await databases.dangerous.push(
+                folder, plan, tell=said.append, accept_data_loss=accept_data_loss
+            )
             rest = f" Not expressed, do it by hand: {'; '.join(left)}." if left else ""
             return _done(f"The database is as schema.sql says.{rest}", effects)
-        path = await databases.pull(folder, plan)
-        return _done(f"Wrote {path.name}.", effects)
+        pulled = (await databases.dangerous.pull(folder, plan)).told(databases.folders.root)
+        return _done(f"{pulled[0].upper()}{pulled[1:]}.", effects)
 
     async def seed(self, call: Call, project: str, database: str, environment: EnvironmentOf) -> SchemaDone:
         databases, folder, _ = await self._one(call, project, database, environment)
@@ -154,7 +156,7 @@ class ProjectSchemas:
         databases, folder, held = await self._one(call, project, database, environment)
         asked = Asked(
             name=folder.name,
-            uid=f"{held.uid}/{folder.name}/{databases.place(folder)}",
+            uid=f"{held.uid}/{folder.name}/{databases.ground.place(folder)}",
             target=databases.places.target(folder, write=write),
             hold=partial(_same, project=held),
         )
@@ -198,9 +200,9 @@ class ProjectSchemas:
             )
 
     def _require_inside(self, call: Call, databases: Databases, folder: Folder) -> None:
-        if call.caller.transport != "http" or databases.engine(folder) != "sqlite":
+        if call.caller.transport != "http" or databases.places.engine(folder) != "sqlite":
             return
-        place, root = Path(databases.place(folder)).resolve(), databases.folders.root.resolve()
+        place, root = Path(databases.ground.place(folder)).resolve(), databases.folders.root.resolve()
         if not place.is_relative_to(root):
             raise Forbidden("over HTTP a SQLite file must lie below the project's path")
 
