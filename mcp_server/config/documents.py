@@ -58,8 +58,23 @@ def render_example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def documents() -> dict[str, str]:
+    """Path in a checkout to text, of both files."""
+    return {".env.example": render_example(), "docs/settings.md": render_markdown()}
+
+
+def differences(root: Path) -> list[str]:
+    """Those of the files under the checkout `root` that are missing or stale."""
+    return [
+        name
+        for name, text in documents().items()
+        if not (root / name).exists() or (root / name).read_text(encoding="utf-8") != text
+    ]
+
+
 def write(root: Path) -> None:
     """Write both files under the checkout `root`."""
-    (root / ".env.example").write_text(render_example(), encoding="utf-8")
-    (root / "docs").mkdir(exist_ok=True)
-    (root / "docs" / "settings.md").write_text(render_markdown(), encoding="utf-8")
+    for name, text in documents().items():
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ class Result(Value):
 
 
 class PlanResult(Result):
-    """A destructive call: first planned, then, with the token, done. One model for both."""
+    """`status` is planned until the call is repeated with the token, then done."""
 
     status: Literal["planned", "done"]
     message: str

@@ -13,7 +13,7 @@ from mcp_server.domain.teams import EnvironmentName
 
 ProjectName = Annotated[str, Field(min_length=1, max_length=200)]
 TaskId = Annotated[str, Field(min_length=1, max_length=40)]
-Agent = Annotated[str, Field(min_length=1, max_length=200, description="Your name, when no task is named")]
+Agent = Annotated[str, Field(min_length=1, max_length=200, description="Your name, if you pass no task_id")]
 Path = Annotated[str, Field(min_length=1, max_length=1000)]
 Paths = Annotated[list[Path], Field(min_length=1, max_length=MAX_PATHS)]
 Lease = Annotated[int, Field(ge=MIN_LEASE, le=MAX_LEASE)]

@@ -34,7 +34,7 @@ def add_audit_tools(catalogue: Catalogue, audit: AuditLog) -> None:
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor | None = None,
     ) -> AuditPage:
-        """Who called what and how it ended, newest first."""
+        """List calls: who made them and how they ended, newest first."""
         return await audit.query(
             call,
             action=action,

@@ -27,7 +27,7 @@ def add_backup_tools(catalogue: Catalogue, backups: Backups) -> None:
         environment: EnvironmentName | None = None,
         wait_seconds: Wait = 45,
     ) -> BackupView:
-        """Back a database up, sealed, and prove it by restoring it into a scratch database."""
+        """Make an encrypted backup and verify it by restoring it into a scratch database."""
         return await backups.create(call, project=project, environment=environment, wait_seconds=wait_seconds)
 
     @catalogue.reading("databases")
@@ -37,7 +37,7 @@ def add_backup_tools(catalogue: Catalogue, backups: Backups) -> None:
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor | None = None,
     ) -> BackupList:
-        """Backups, newest first, of deleted databases too."""
+        """List backups, newest first, including those of deleted databases."""
         return await backups.list(call, project=project, limit=limit, cursor=cursor)
 
     @catalogue.planned("databases")
@@ -48,7 +48,7 @@ def add_backup_tools(catalogue: Catalogue, backups: Backups) -> None:
         environment: EnvironmentName | None = None,
         wait_seconds: Wait = 45,
     ) -> PlanResult:
-        """Put a backup in a database's place (its own unless named), by plan; the present contents are backed up first."""
+        """Restore a backup, into its own database unless another is named. What is there is backed up. First returns a plan."""
         return await backups.restore(
             call,
             backup_id=backup_id,

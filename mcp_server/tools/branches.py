@@ -30,7 +30,7 @@ def add_branch_tools(catalogue: Catalogue, branches: Branches, promotions: Promo
         reveal: bool = False,
         wait_seconds: Wait = 45,
     ) -> BranchView:
-        """Copy a database for a task, with a role of its own; it goes by itself."""
+        """Copy a database for a task, with a role of its own. The copy is dropped after ttl_hours."""
         return await branches.create(
             call,
             project=project,
@@ -43,14 +43,14 @@ def add_branch_tools(catalogue: Catalogue, branches: Branches, promotions: Promo
 
     @catalogue.reading("databases")
     async def list_branches(call: Call, project: ProjectName) -> BranchList:
-        """A project's branches."""
+        """List the branches of a project's databases."""
         return await branches.list(call, project=project)
 
     @catalogue.planned("databases")
     async def drop_branch(
         call: Call, project: ProjectName, name: BranchName, environment: EnvironmentName | None = None
     ) -> PlanResult:
-        """Drop a branch. First returns a plan."""
+        """Drop a branch of a database. First returns a plan."""
         return await branches.drop(call, project=project, name=name, environment=environment)
 
     @catalogue.planned("databases")
@@ -61,7 +61,7 @@ def add_branch_tools(catalogue: Catalogue, branches: Branches, promotions: Promo
         back: bool = False,
         wait_seconds: Wait = 45,
     ) -> Promoted:
-        """Move a SQLite database to PostgreSQL, every row compared; back while nothing was written. First returns a plan."""
+        """Move a SQLite database to PostgreSQL, comparing every row. back undoes it until the first write. First returns a plan."""
         return await promotions.promote(
             call, project=project, environment=environment, back=back, wait_seconds=wait_seconds
         )

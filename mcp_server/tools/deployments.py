@@ -25,12 +25,14 @@ from mcp_server.tools.catalogue import Catalogue
 Image = Annotated[str, Field(min_length=1, max_length=500)]
 Version = Annotated[str, Field(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-HealthPath = Annotated[str, Field(pattern=HEALTH_PATH, description="Must answer 2xx; empty: TCP only")]
+HealthPath = Annotated[
+    str, Field(pattern=HEALTH_PATH, description="Must answer 2xx; empty: only TCP is checked")
+]
 Seconds = Annotated[int, Field(ge=1, le=600)]
 Changed = Annotated[list[Path], Field(max_length=MAX_CHANGED, description="Files that this version changes")]
 DeploymentId = Annotated[str, Field(min_length=1, max_length=32)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000)]
-Fence = Annotated[int, Field(ge=1, le=2**53, description="From lock_files: refused when that lock ended")]
+Fence = Annotated[int, Field(ge=1, le=2**53, description="From lock_files; refused if that lock has ended")]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Ref = Annotated[str, Field(min_length=1, max_length=200, description="Branch, tag or commit")]
 Archive = Annotated[str, Field(max_length=16 * 2**20, description="tar, in base64")]
@@ -62,7 +64,7 @@ def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
         discard_grace: bool = False,
         wait_seconds: Wait = 45,
     ) -> DeploymentView:
-        """Start an image beside the running version. Traffic stays until promote; a preview URL shows it."""
+        """Start an image in the slot without traffic. A preview URL shows it; promote gives it the traffic."""
         return await deployments.deploy(
             call,
             project,
@@ -83,7 +85,7 @@ def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
     async def get_deployment(
         call: Call, deployment_id: DeploymentId, wait_seconds: Wait = 0
     ) -> DeploymentView:
-        """A deployment with its steps; waits for its end."""
+        """Get a deployment with its steps. wait_seconds waits for it to end."""
         return await deployments.get(call, deployment_id, wait_seconds)
 
     @catalogue.reading("deployments")
@@ -94,12 +96,12 @@ def _add_deploying(catalogue: Catalogue, deployments: Deployments) -> None:
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor | None = None,
     ) -> DeploymentList:
-        """A project's deployments, newest first."""
+        """List a project's deployments, newest first."""
         return await deployments.list(call, project, environment, limit, cursor)
 
     @catalogue.changing("deployments", idempotent=True)
     async def cancel_deployment(call: Call, deployment_id: DeploymentId) -> DeploymentView:
-        """End a running deployment; what it started is removed."""
+        """Cancel a running deployment and remove what it started."""
         return await deployments.cancel(call, deployment_id)
 
     @catalogue.reading("deployments", default=True)
@@ -124,14 +126,14 @@ def _add_switching(catalogue: Catalogue, switching: Switching) -> None:
         task_id: TaskId | None = None,
         fence: Fence | None = None,
     ) -> SwitchView:
-        """Give the deployed version the traffic. Refused while others lock files that it changes."""
+        """Switch traffic to the deployed version. Refused while others hold locks on files that it changes."""
         return await switching.promote(call, project, environment, task_id, fence)
 
     @catalogue.changing("deployments", default=True)
     async def rollback(
         call: Call, project: ProjectName, reason: Reason, environment: Environment | None = None
     ) -> SwitchView:
-        """Give the version before the traffic again."""
+        """Switch traffic back to the previous version."""
         return await switching.rollback(call, project, environment, reason)
 
 
@@ -140,7 +142,7 @@ def _add_board(catalogue: Catalogue, board: SlotBoard) -> None:
     async def slot_status(
         call: Call, project: ProjectName, environment: Environment | None = None
     ) -> PairView:
-        """Both slots as they are now, who is at work, and whether a rollback is possible."""
+        """State of both slots, any operation in progress, and whether a rollback is possible."""
         return await board.status(call, project, environment)
 
     @catalogue.planned("deployments")
@@ -162,5 +164,5 @@ def _add_builds(catalogue: Catalogue, builds: Builds) -> None:
         dockerfile: Dockerfile = "Dockerfile",
         wait_seconds: Wait = 45,
     ) -> BuildView:
-        """Build an image from the project's path, a git revision of it, or an archive; then deploy it."""
+        """Build an image from the project's path, a git revision of it, or an archive. Then call deploy_project."""
         return await builds.build(call, project, version, ref, archive_content, dockerfile, wait_seconds)

@@ -21,22 +21,22 @@ def add_domain_tools(catalogue: Catalogue, domains: Domains) -> None:
     async def add_domain(
         call: Call, project: ProjectName, domain: Domain, environment: Environment = "production"
     ) -> DomainView:
-        """Lead a host name to a project. Says which DNS records are needed; then verify_domain."""
+        """Route a host name to a project. Says which DNS records to create; then call verify_domain."""
         return await domains.add(call, project=project, domain=domain, environment=environment)
 
     @catalogue.changing("domains", idempotent=True)
     async def verify_domain(call: Call, domain: Domain) -> DomainView:
-        """Look whether DNS leads here; then it answers and gets a certificate."""
+        """Check that a domain's DNS leads here. If so, the proxy serves it and may get a certificate."""
         return await domains.verify(call, domain=domain)
 
     @catalogue.reading("domains")
     async def list_domains(
         call: Call, project: ProjectName, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None
     ) -> DomainList:
-        """The domains of a project."""
+        """List the domains of a project."""
         return await domains.list(call, project=project, limit=limit, cursor=cursor)
 
     @catalogue.planned("domains")
     async def remove_domain(call: Call, domain: Domain) -> PlanResult:
-        """Give a domain up. First returns a plan."""
+        """Remove a domain. First returns a plan."""
         return await domains.remove(call, domain=domain)

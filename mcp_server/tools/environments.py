@@ -36,7 +36,7 @@ def add_environment_tools(catalogue: Catalogue, environments: Environments) -> N
         variables: Variables = {},  # noqa: B006 - never changed, and an object in the schema
         dotenv_content: Dotenv | None = None,
     ) -> ChangedView:
-        """Set environment variables; the others stay. They reach the application at its next deploy."""
+        """Set environment variables; others keep their values. The application gets them at its next deploy."""
         return await environments.set(call, project, environment, variables, dotenv_content)
 
     @catalogue.changing("environment", idempotent=True)
@@ -54,7 +54,7 @@ def add_environment_tools(catalogue: Catalogue, environments: Environments) -> N
         version: Version | None = None,
         reveal: bool = False,
     ) -> EnvironmentView:
-        """Names and fingerprints of variables; reveal shows their values and is recorded."""
+        """Names and fingerprints of environment variables. reveal shows the values and is recorded."""
         return await environments.get(call, project, environment, version, reveal)
 
     @catalogue.reading("environment")
@@ -65,7 +65,7 @@ def add_environment_tools(catalogue: Catalogue, environments: Environments) -> N
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor | None = None,
     ) -> HistoryView:
-        """Every version of the variables with what it changed, newest first."""
+        """List the versions of the variables with what each changed, newest first."""
         return await environments.history(call, project, environment, limit, cursor)
 
     @catalogue.reading("environment")
@@ -76,12 +76,12 @@ def add_environment_tools(catalogue: Catalogue, environments: Environments) -> N
         to_version: VersionOrNone | None = None,
         environment: Environment | None = None,
     ) -> DiffView:
-        """Names that differ between two versions; to the present one unless named."""
+        """Names that differ between two versions of the variables. to_version defaults to the current one."""
         return await environments.diff(call, project, from_version, to_version, environment)
 
     @catalogue.changing("environment", idempotent=True)
     async def restore_environment(
         call: Call, project: ProjectName, version: Version, environment: Environment | None = None
     ) -> ChangedView:
-        """Make an earlier version of the variables the present one, as a new version."""
+        """Restore an earlier version of the variables, as a new version."""
         return await environments.restore(call, project, version, environment)

@@ -16,10 +16,12 @@ from mcp_server.tools.catalogue import Catalogue
 KeyId = Annotated[str, Field(min_length=1, max_length=32)]
 KeyName = Annotated[str, Field(min_length=1, max_length=255)]
 Scope = Annotated[str, Field(min_length=1, max_length=100)]
-Scopes = Annotated[list[Scope], Field(max_length=50, description="Tools or groups; none: all of the role")]
+Scopes = Annotated[
+    list[Scope], Field(max_length=50, description="Names of tools or groups; empty: all that the role may do")
+]
 Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
 Rate = Annotated[int, Field(ge=1, le=1_000_000, description="Requests a minute")]
-Grace = Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS, description="How long the old key stays good")]
+Grace = Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS, description="How long the old key stays valid")]
 
 
 def add_key_tools(catalogue: Catalogue, keys: Keys) -> None:
@@ -32,22 +34,22 @@ def add_key_tools(catalogue: Catalogue, keys: Keys) -> None:
         expires_days: Days | None = None,
         rate_limit: Rate | None = None,
     ) -> KeyIssued:
-        """Make an API key of the team. Its text is in the result and never shown again."""
+        """Create an API key of the team. Its text is in the result and is never shown again."""
         return await keys.create(
             call, name=name, role=role, scopes=scopes, expires_days=expires_days, rate_limit=rate_limit
         )
 
     @catalogue.reading("teams")
     async def list_keys(call: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None) -> KeyList:
-        """The team's keys, without their text."""
+        """List the team's keys, without their text."""
         return await keys.list(call, limit=limit, cursor=cursor)
 
     @catalogue.changing("teams", idempotent=True, destructive=True)
     async def revoke_key(call: Call, key_id: KeyId) -> KeyRevoked:
-        """End a key now and for ever."""
+        """Revoke a key, at once and for good."""
         return await keys.revoke(call, key_id=key_id)
 
     @catalogue.changing("teams", destructive=True)
     async def rotate_key(call: Call, key_id: KeyId, grace_seconds: Grace = 0) -> KeyIssued:
-        """Replace a key by a new one with the same rights."""
+        """Replace a key with a new one of the same rights."""
         return await keys.rotate(call, key_id=key_id, grace_seconds=grace_seconds)

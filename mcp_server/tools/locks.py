@@ -39,7 +39,7 @@ def add_lock_tools(catalogue: Catalogue, locks: Locks) -> None:
         wait_seconds: Wait = 0,
         change_description: Description | None = None,
     ) -> LocksResult:
-        """Lock paths before you edit them: all or none. editing excludes others, reviewing shares."""
+        """Lock paths before you edit them, all or none. editing is exclusive; reviewing is shared with reviewers."""
         return await locks.lock(
             call, project, paths, task_id, agent, mode, lease_seconds, wait_seconds, change_description
         )
@@ -52,7 +52,7 @@ def add_lock_tools(catalogue: Catalogue, locks: Locks) -> None:
         task_id: TaskId | None = None,
         agent: Agent | None = None,
     ) -> ReleaseResult:
-        """Release these locks of yours; without paths all that you hold under this task or agent."""
+        """Release your locks on these paths; without paths, all locks of this task or agent."""
         return await locks.release(call, project, paths, task_id, agent)
 
     @catalogue.changing("work", idempotent=True)
@@ -63,7 +63,7 @@ def add_lock_tools(catalogue: Catalogue, locks: Locks) -> None:
         agent: Agent | None = None,
         lease_seconds: Lease | None = None,
     ) -> LocksResult:
-        """Begin your leases anew. Says which ones you lost."""
+        """Renew the leases of your locks. Says which locks you lost."""
         return await locks.renew(call, project, task_id, agent, lease_seconds)
 
     @catalogue.reading("work", default=True)
@@ -74,14 +74,14 @@ def add_lock_tools(catalogue: Catalogue, locks: Locks) -> None:
         task_id: TaskId | None = None,
         agent: Agent | None = None,
     ) -> CheckResult:
-        """Say whether you could edit these paths now, and who stands against it. Reserves nothing."""
+        """Check whether you could edit these paths now, and which locks prevent it. Reserves nothing."""
         return await locks.check(call, project, paths, task_id, agent)
 
     @catalogue.reading("work")
     async def list_locks(
         call: Call, project: ProjectName, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None
     ) -> LockList:
-        """The locks that are held in a project, by path."""
+        """List the locks held in a project, by path."""
         return await locks.list(call, project, limit, cursor)
 
     @catalogue.planned("work")

@@ -30,7 +30,7 @@ def add_member_tools(catalogue: Catalogue, members: Members) -> None:
     async def list_members(
         call: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None
     ) -> MemberList:
-        """The people of the team."""
+        """List the people of the team."""
         return await members.list(call, limit=limit, cursor=cursor)
 
     @catalogue.changing("teams", idempotent=True)

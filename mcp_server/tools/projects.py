@@ -29,21 +29,21 @@ def add_project_tools(catalogue: Catalogue, projects: Projects) -> None:
         path: HostPath | None = None,
         database: Database = "none",
     ) -> ProjectView:
-        """Create a project; its name becomes lower case with hyphens."""
+        """Create a project. Its name is normalised to lower case with hyphens."""
         return await projects.create(
             call, name=name, type=type, description=description, path=path, database=database
         )
 
     @catalogue.reading("projects", default=True)
     async def get_project(call: Call, name: ProjectName) -> ProjectView:
-        """One project."""
+        """Get one project."""
         return await projects.get(call, name=name)
 
     @catalogue.reading("projects", default=True)
     async def list_projects(
         call: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None
     ) -> ProjectList:
-        """The team's projects, by name."""
+        """List the team's projects, by name."""
         return await projects.list(call, limit=limit, cursor=cursor)
 
     @catalogue.changing("projects", idempotent=True)
@@ -54,10 +54,10 @@ def add_project_tools(catalogue: Catalogue, projects: Projects) -> None:
         type: ProjectType | None = None,
         path: HostPath | None = None,
     ) -> ProjectView:
-        """Change what is given; an empty path removes it."""
+        """Change the given fields of a project. An empty path removes the path."""
         return await projects.update(call, name=name, description=description, type=type, path=path)
 
     @catalogue.planned("projects")
     async def delete_project(call: Call, name: ProjectName) -> PlanResult:
-        """Delete a project with its tasks, locks and records. First returns a plan; files stay."""
+        """Delete a project with its tasks, locks and records; its files stay. First returns a plan."""
         return await projects.delete(call, name=name)

@@ -27,24 +27,25 @@ Goal = Annotated[str, Field(description="What is to be done")]
 START = """\
 Work on project {project}: {goal}
 
-Before you edit anything, look at list_tasks and check_files for work that overlaps. create_task \
-with the goal as its title and the files you expect to touch; set it to in-progress; lock_files with \
-the task_id for exactly those files. If the answer is LOCKED, say who holds what until when, and \
+Before you edit anything, call list_tasks and check_files to find work that overlaps. Call create_task \
+with the goal as its title and the files you expect to touch, set it to in-progress, and call \
+lock_files with the task_id for exactly those files. If the answer is LOCKED, say who holds what until when, and \
 choose other files or wait. Note progress with update_task as you go."""
 
 FINISH = """\
 Finish task {task_id} of project {project}.
 
-lock_files once more with the task_id and every file you changed. The fence that you had: you held them \
-all. LOCKED, or a higher fence: you changed one that you did not hold; say so, and look at what others \
-did there. update_task with a note that says what was done and what is left, the branch, and the pull request number if \
-there is one. Then set the status: review when somebody must look at it (the locks stay), done when \
-nobody has to (they are released)."""
+Call lock_files once more with the task_id and every file you changed. The same fence as before means \
+that you held all of them throughout. LOCKED, or a higher fence, means that you changed a file while \
+you did not hold its lock: say so, and look at what others did there. Call update_task with a note that \
+says what was done and what is left, with the branch, and with the pull request number if there is one. \
+Then set the status: review when somebody must look at the work (the locks stay), done when nobody has \
+to (the locks are released)."""
 
 REVIEW = """\
 Review project {project} and change nothing.
 
-list_tasks with status in-progress and review; read quaymaster://locks/{project}; \
+Call list_tasks with status in-progress and review, read quaymaster://locks/{project}, and call \
 infrastructure_status. Report who works on what, which leases are about to end, tasks that hold \
 locks without recent notes, tasks that overlap in files, and what you would do next."""
 

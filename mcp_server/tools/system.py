@@ -22,7 +22,7 @@ ConflictId = Annotated[str, Field(min_length=1, max_length=100)]
 def add_system_tools(catalogue: Catalogue, status: Status, conflicts: Conflicts, door: Door) -> None:
     @catalogue.reading("system", default=True)
     async def infrastructure_status(call: Call) -> InfrastructureStatus:
-        """How the server and its stores are, and which toolsets you do not see."""
+        """Health of the server and of the services it uses, and which toolsets are hidden from you."""
         wanted = door.visit().toolsets
         found = await status.infrastructure_status(call)
         return found.change(toolsets=tuple(sorted(wanted)), hidden_toolsets=hidden(wanted))
@@ -31,10 +31,10 @@ def add_system_tools(catalogue: Catalogue, status: Status, conflicts: Conflicts,
     async def list_conflicts(
         call: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None
     ) -> ConflictList:
-        """Changes made while PostgreSQL was away that met others and wait for a decision."""
+        """Changes made while PostgreSQL was away that could not be merged and wait for a decision."""
         return await conflicts.list_conflicts(call, limit=limit, cursor=cursor)
 
     @catalogue.planned("system")
     async def resolve_conflict(call: Call, conflict_id: ConflictId, keep: Side) -> PlanResult:
-        """Decide a conflict for ours (made while away) or theirs (PostgreSQL's). First a plan."""
+        """Settle a conflict: keep ours (made while PostgreSQL was away) or theirs (PostgreSQL's). First returns a plan."""
         return await conflicts.resolve_conflict(call, conflict_id=conflict_id, keep=keep)

@@ -37,14 +37,14 @@ def add_task_tools(catalogue: Catalogue, tasks: Tasks) -> None:
         affected_files: Files = [],  # noqa: B006 - never changed, and a list in the schema
         affected_areas: Areas = [],  # noqa: B006
     ) -> TaskView:
-        """Write down a piece of work before you begin it. Starts as a draft."""
+        """Record a piece of work before you begin it. It starts as a draft."""
         return await tasks.create(
             call, project, title, description, priority, branch, affected_files, affected_areas
         )
 
     @catalogue.reading("work")
     async def get_task(call: Call, task_id: TaskId) -> TaskView:
-        """A task with its newest notes and the statuses that may follow."""
+        """Get a task with its newest notes and the statuses that may follow."""
         return await tasks.get(call, task_id)
 
     @catalogue.reading("work", default=True)
@@ -56,7 +56,7 @@ def add_task_tools(catalogue: Catalogue, tasks: Tasks) -> None:
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor | None = None,
     ) -> TaskList:
-        """A project's tasks, newest first."""
+        """List a project's tasks, newest first."""
         return await tasks.list(call, project, status, author, limit, cursor)
 
     @catalogue.changing("work", default=True)
@@ -73,7 +73,7 @@ def add_task_tools(catalogue: Catalogue, tasks: Tasks) -> None:
         affected_files: Files | None = None,
         affected_areas: Areas | None = None,
     ) -> TaskView:
-        """Change what is given. Ending a task releases its locks; else naming it renews them."""
+        """Change the given fields. done and cancelled release the task's locks; any other update renews them."""
         return await tasks.update(
             call,
             task_id,

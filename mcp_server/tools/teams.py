@@ -51,17 +51,17 @@ class SettingsPatch(Patch):
 def add_team_tools(catalogue: Catalogue, teams: Teams) -> None:
     @catalogue.changing("teams")
     async def create_team(call: Call, name: TeamName) -> TeamCreated:
-        """Found another team. Its owner key is in the result and never shown again."""
+        """Create another team. Its owner key is in the result and is never shown again."""
         return await teams.create(call, name=name)
 
     @catalogue.reading("teams")
     async def get_team(call: Call, team: TeamRef | None = None) -> TeamView:
-        """Your team and its settings."""
+        """Get your team and its settings."""
         return await teams.get(call, team=team)
 
     @catalogue.reading("teams")
     async def list_teams(call: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None) -> TeamList:
-        """The teams that this key reaches."""
+        """List the teams that this key can reach."""
         return await teams.list(call, limit=limit, cursor=cursor)
 
     @catalogue.changing("teams", idempotent=True)
@@ -71,7 +71,7 @@ def add_team_tools(catalogue: Catalogue, teams: Teams) -> None:
         name: TeamName | None = None,
         settings: SettingsPatch = SettingsPatch(),  # noqa: B008 - never changed
     ) -> TeamView:
-        """Change the name or settings; what is not given stays, a null address is removed."""
+        """Change the name or the given settings; others stay. A webhook address of null is removed."""
         return await teams.update(call, team=team, name=name, settings=settings.given())
 
     @catalogue.planned("teams")

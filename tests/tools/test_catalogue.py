@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,6 +11,7 @@ import pytest
 
 from mcp_server.domain import degraded, grants
 from mcp_server.tools.catalogue import Catalogue, Tool
+from mcp_server.tools.reference import render
 from mcp_server.tools.toolsets import TOOLSETS, shows
 from tests.tools.desk import opened
 
@@ -85,6 +87,11 @@ async def test_the_tool_list_is_within_its_token_budget(catalogue, toolset):
     text = json.dumps([_priced(tool) for tool in shown], separators=(",", ":"), ensure_ascii=False)
     tokens = len(text.encode()) / 4
     assert tokens <= AIM[toolset] <= BUDGET[toolset], f"{toolset}: {tokens:.0f}"
+
+
+async def test_the_page_of_the_tools_is_current(catalogue):
+    page = Path(__file__).parents[2] / "docs" / "tools.md"
+    assert page.read_text(encoding="utf-8") == render(catalogue), "run: make generate"
 
 
 def _arguments(tool: Tool) -> dict[str, Any]:
