@@ -29,18 +29,14 @@ check: setup ## Lint, format, types, import walls, generated files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m mcp_server.config --check
-	@$(BIN)/python -m mcp_server.adapters.registry.schemas --check
-	@$(BIN)/python -m mcp_server.app.reference --check
+	@$(BIN)/python -m mcp_server.app.generated --check
 
 format: setup ## Rewrite the code in the agreed format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-generate: setup ## Write the files that are made from code: docs/settings.md, docs/tools.md, .env.example, registry/schemas
-	@$(BIN)/python -m mcp_server.config --write
-	@$(BIN)/python -m mcp_server.adapters.registry.schemas --write
-	@$(BIN)/python -m mcp_server.app.reference --write
+generate: setup ## Write what is made from code: docs/settings.md, docs/tools.md, .env.example, registry/schemas
+	@$(BIN)/python -m mcp_server.app.generated --write
 
 soak: setup ## Run all tests, the long suites whole (hours)
 	@$(BIN)/python -m pytest --soak --timeout 0 $(ARGS)

@@ -556,13 +556,13 @@ def test_any_dotenv_file_gives_settings_or_a_settings_error(tmp_path_factory, co
 
 def test_the_documentation_of_the_settings_is_current() -> None:
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == render_markdown(), (
-        "make it: --write"
+        "run: make generate"
     )
 
 
 def test_the_example_file_is_current_and_sets_nothing(tmp_path: Path) -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    assert text == render_example(), "run: python -m mcp_server.config --write"
+    assert text == render_example(), "run: make generate"
     (tmp_path / ".env").write_text(text)
     assert load({}, tmp_path).sources == {}
 

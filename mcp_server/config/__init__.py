@@ -2,7 +2,7 @@
 
 `load` reads the environment and the dotenv files and gives `Settings`, or `SettingsError` with all problems
 at once. `effective` is what `quaymaster config` shows. `.env.example` and `docs/settings.md` are written from
-the same schema: `python -m mcp_server.config --write`.
+the same schema by `make generate`.
 
 No message of this package quotes a value: a password pasted into the wrong variable must not reach a log.
 """

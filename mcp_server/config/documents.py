@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mcp_server.config.schema import Variable, describe
 
 _INTRODUCTION = """\
 # Settings
 
-Written by `python -m mcp_server.config --write`; do not edit by hand.
+Written by `make generate`; do not edit by hand.
 
 A value is looked for on the command line, in the environment, then in `.env.local`, `.env.{environment}`
 and `.env` of the working directory; the first that has it wins. An empty value counts as unset. Values in
@@ -48,7 +46,7 @@ def render_example() -> str:
     """.env.example: every variable, none of them set."""
     lines = [
         "# Settings of Quaymaster. Copy to .env and uncomment what you change.",
-        "# Written by `python -m mcp_server.config --write`; do not edit by hand.",
+        "# Written by `make generate`; do not edit by hand.",
     ]
     for variable in describe():
         written = " " not in variable.default
@@ -56,25 +54,3 @@ def render_example() -> str:
         lines += [] if written else [f"# Default: {variable.default}."]
         lines.append(f"#{variable.name}={variable.default if written else ''}")
     return "\n".join(lines) + "\n"
-
-
-def documents() -> dict[str, str]:
-    """Path in a checkout to text, of both files."""
-    return {".env.example": render_example(), "docs/settings.md": render_markdown()}
-
-
-def differences(root: Path) -> list[str]:
-    """Those of the files under the checkout `root` that are missing or stale."""
-    return [
-        name
-        for name, text in documents().items()
-        if not (root / name).exists() or (root / name).read_text(encoding="utf-8") != text
-    ]
-
-
-def write(root: Path) -> None:
-    """Write both files under the checkout `root`."""
-    for name, text in documents().items():
-        path = root / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")

@@ -130,7 +130,10 @@ class Settings(BaseModel):
 
     quota_projects: Count = _variable(200, "Most projects of a team.")
     quota_databases: Count = _variable(50, "Most databases of a team.")
-    backup_hours: Hours = _variable(0, "Hours between scheduled backups of Quaymaster itself and of every running project database; 0: none.")
+    backup_hours: Hours = _variable(
+        0,
+        "Hours between scheduled backups of Quaymaster itself and of every running project database; 0: none.",
+    )
     backup_keep: Count = _variable(7, "Backups of a database that stay, however old.")
     backup_days: Days = _variable(30, "Days for which further backups stay.")
     branch_megabytes: Count = _variable(2048, "Largest database, in MiB, that is copied as a branch.")

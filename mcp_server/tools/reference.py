@@ -16,7 +16,7 @@ from mcp_server.tools.toolsets import TOOLSETS
 _INTRODUCTION = """\
 # Tools
 
-Written by `python -m mcp_server.app.reference --write`; do not edit by hand.
+Written by `make generate`; do not edit by hand.
 
 A client sees the tools that its key may call, in the toolsets that it asked for (`--toolsets`, `QUAYMASTER_TOOLSETS`,
 `/mcp?toolsets=...`). Without a choice these are the tools marked *default*; `all` shows every tool.

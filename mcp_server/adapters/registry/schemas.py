@@ -1,11 +1,8 @@
-"""The JSON Schemas in `registry/schemas`, made from the records and documents: `python -m ... --write |
---check`.
-"""
+"""The JSON Schemas in `registry/schemas`, made from the records and documents by `make generate`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -60,21 +57,3 @@ def _text(name: str, kind: type[BaseModel]) -> str:
         "title": name,
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def main(arguments: list[str]) -> int:
-    folder = Path("registry/schemas")
-    if arguments == ["--write"]:
-        write(folder)
-        return 0
-    if arguments == ["--check"]:
-        stale = differences(folder)
-        for name in stale:
-            sys.stderr.write(f"{folder / name} differs; run with --write\n")
-        return 1 if stale else 0
-    sys.stderr.write("usage: python -m mcp_server.adapters.registry.schemas --write | --check\n")
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
