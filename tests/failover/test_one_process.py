@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import pytest
 
 from mcp_server.adapters.registry import maintenance
 from mcp_server.domain.audit import AuditFilter
@@ -219,6 +221,39 @@ async def test_callers_are_not_kept_waiting_while_many_records_come_back(
         await whole(store)
     assert slowest < 5
     await whole_and_equal(rough.url, home, {f"t{n}" for n in range(count)} | extra)
+
+
+@pytest.fixture
+def slow(rough: PostgresServer) -> Iterator[PostgresServer]:
+    """A PostgreSQL that takes more than two seconds for one of our writes, in three statements: each alone is quick
+    enough, all of them take longer than callers are kept waiting."""
+    database = "quaymaster"
+    rough.run_as_admin(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.7); RETURN NEW; END $$",
+        database=database,
+    )
+    for table in ("work_tasks", "change_log"):
+        rough.run_as_admin(
+            f"CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION slow()",
+            database=database,
+        )
+    try:
+        yield rough
+    finally:
+        rough.start()
+        rough.run_as_admin("DROP FUNCTION slow CASCADE", database=database)
+
+
+async def test_a_line_that_takes_longer_than_callers_may_wait_comes_back_all_the_same(
+    slow: PostgresServer, home: Path
+) -> None:
+    async with running(slow.url, home) as store:
+        await furnish(store)
+        slow.kill()
+        await write(store, "during")
+        slow.start()
+        await whole(store)
+    await whole_and_equal(slow.url, home, {"during"})
 
 
 async def test_an_outage_in_the_middle_of_a_replay_is_one_more_outage(

@@ -63,6 +63,7 @@ class Recovery:
                 with anyio.move_on_after(CALLERS_WAIT):
                     return await self._finish(epoch)
             await anyio.sleep(0.05)
+            await self._replay_some(epoch)  # a line may take longer than callers are kept waiting
 
     async def still_here(self, *, again: bool) -> bool:
         """Whether the PostgreSQL that this home mirrors answers a fresh connection.
