@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import OK, Context, table
-from mcp_server.cli.parsing import ROLES, Commands, group, positive, words
+from mcp_server.cli.parsing import ROLES, Commands, days, group, words
 from mcp_server.domain.pages import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     create.add_argument("--team", required=True, help="id or slug")
     create.add_argument("--role", required=True, choices=ROLES)
     create.add_argument("--name", default="command line", help="what it is for (default: %(default)s)")
-    create.add_argument("--expires", type=positive, metavar="DAYS")
+    create.add_argument("--expires", type=days, metavar="DAYS")
     create.add_argument("--scopes", type=words, default=(), help="tools or groups; none: all of the role")
     create.set_defaults(run=run_create)
     listing = keys.add_parser("list", help="list the keys of a team")

@@ -24,8 +24,11 @@ def port_number(text: str) -> int:
     return _within(text, range(65536), "must be a whole number, 0 to 65535")
 
 
-def positive(text: str) -> int:
-    return _within(text, range(1, 10**9), "must be a whole number, 1 or more")
+def days(text: str) -> int:
+    """How long a key may be good for."""
+    from mcp_server.services.keys import MAX_DAYS
+
+    return _within(text, range(1, MAX_DAYS + 1), f"must be whole days, 1 to {MAX_DAYS}")
 
 
 def _within(text: str, allowed: range, rule: str) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema
 
 from mcp_server.domain.databases import parse_ports
+from mcp_server.domain.toolsets import CHOICE, NAMES
 
 
 def _lower(value: object) -> object:
@@ -119,10 +120,11 @@ def _acme_url(text: str) -> str:
     return _public_url(text)
 
 
-def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
-    if not texts or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", text) for text in texts):
+def _toolsets(texts: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(text.lower() for text in texts)
+    if not names or not set(names) <= set(NAMES):
         _refuse()
-    return texts
+    return names
 
 
 def _path(text: str, info: ValidationInfo) -> str:
@@ -339,11 +341,8 @@ DomainList = Annotated[
     AfterValidator(_zone_names),
     WithJsonSchema({"rule": "domain names, separated by commas"}),
 ]
-WordList = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_split),
-    AfterValidator(_words),
-    WithJsonSchema({"rule": "names in lower case, separated by commas"}),
+ToolsetList = Annotated[
+    tuple[str, ...], BeforeValidator(_split), AfterValidator(_toolsets), WithJsonSchema({"rule": CHOICE})
 ]
 ENCODED = "with @ / ? # and % in its password percent-encoded"
 DatabaseUrl = Annotated[

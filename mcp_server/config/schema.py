@@ -48,7 +48,7 @@ from mcp_server.config.kinds import (
     Standbys,
     Text,
     Token,
-    WordList,
+    ToolsetList,
     decode_key,
 )
 
@@ -143,7 +143,7 @@ class Settings(BaseModel):
     quota_tasks: Count = _variable(5000, "Most open tasks of a team.")
     quota_locks: Count = _variable(10000, "Most file locks of a team that are held at one time.")
 
-    toolsets: WordList = _variable(
+    toolsets: ToolsetList = _variable(
         ("default",), "Toolsets that clients see when they do not choose; default and all are names too."
     )
 

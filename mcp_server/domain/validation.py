@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,10 @@ from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Value
 
 V = TypeVar("V", bound=Value)
+_RULE = re.compile(
+    r"(?:Value error, |(?:Input|String|List|Tuple|Set|Dictionary) (?=should ))(?P<rule>.*?)(?: after validation, not \d+)?",
+    re.DOTALL,
+)
 
 
 def checked(kind: type[V], fields: Mapping[str, Any]) -> V:
@@ -20,8 +25,14 @@ def checked(kind: type[V], fields: Mapping[str, Any]) -> V:
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
     # Outside the handler: the cause would carry the refused values into tracebacks.
-    rules = {".".join(str(part) for part in fault["loc"]): fault["msg"] for fault in faults}
+    rules = {".".join(str(part) for part in fault["loc"]): rule(fault["msg"]) for fault in faults}
     raise Invalid("; ".join(f"{name}: {rule}" for name, rule in rules.items()), fields=rules)
+
+
+def rule(message: str) -> str:
+    """A rule as pydantic says it, without what the name of the argument says already."""
+    found = _RULE.fullmatch(message)
+    return message if found is None else found["rule"]
 
 
 def changed(value: V, fields: Mapping[str, Any]) -> V:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
 from mcp_server.domain.results import Result
+from mcp_server.domain.validation import rule
 
 
 def answer(result: Result) -> CallToolResult:
@@ -83,7 +84,7 @@ def _rule(kind: str, text: str) -> str:
         return "is not an argument of this tool"
     if kind == "missing":
         return "is required"
-    return text.removeprefix("Value error, ").removeprefix("Input ")
+    return rule(text)
 
 
 def _sentence(text: str) -> str:

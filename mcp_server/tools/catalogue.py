@@ -24,9 +24,9 @@ from pydantic_core import to_jsonable_python
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.results import Result
+from mcp_server.domain.toolsets import Toolset
 from mcp_server.services.calls import Call
 from mcp_server.tools.schemas import slim, slim_answer
-from mcp_server.tools.toolsets import Toolset
 
 Body = TypeVar("Body", bound=Callable[..., Awaitable[Result]])
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200)]

@@ -9,9 +9,9 @@ from typing import Any
 from mcp_server.domain.degraded import ACTIONS, Degraded
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.grants import GRANTS
+from mcp_server.domain.toolsets import TOOLSETS
 from mcp_server.tools.catalogue import Catalogue, Tool
 from mcp_server.tools.schemas import NULL
-from mcp_server.tools.toolsets import TOOLSETS
 
 _INTRODUCTION = """\
 # Tools

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
 
 from mcp_server.domain.errors import Invalid
-
-Toolset = Literal[
-    "projects",
-    "databases",
-    "deployments",
-    "environment",
-    "domains",
-    "schemas",
-    "work",
-    "teams",
-    "audit",
-    "system",
-]
-TOOLSETS: tuple[Toolset, ...] = get_args(Toolset)
-NAMES: tuple[str, ...] = (*TOOLSETS, "default", "all")
+from mcp_server.domain.toolsets import CHOICE, NAMES, TOOLSETS, Toolset
 
 
 def chosen(names: Iterable[str]) -> frozenset[str]:
     """The toolsets that are meant by these names. Raises Invalid for an unknown one, or for none."""
     wanted = frozenset(name.strip().lower() for name in names if name.strip())
     if not wanted or not wanted <= set(NAMES):
-        raise Invalid.field("toolsets", f"names out of {', '.join(NAMES)}, separated by commas")
+        raise Invalid.field("toolsets", CHOICE)
     return wanted
 
 

@@ -56,6 +56,16 @@ def test_keys_are_listed_rotated_and_revoked(tmp_path):
     assert {key["state"] for key in key_list(tmp_path)} == {"revoked"}
 
 
+def test_a_name_moves_no_cursor_of_a_terminal(tmp_path):
+    named = run_quaymaster(
+        "keys", "create", "--team", "local", "--role", "viewer", "--name", "a\x1b[2J\nb\x9bc", home=tmp_path
+    )
+    assert "\x1b" not in named.stderr
+    table = run_quaymaster("keys", "list", home=tmp_path).stdout
+    assert lines(table)[1].endswith("a\\u001b[2J\\u000ab\\u009bc")
+    assert key_list(tmp_path)[0]["name"] == "a\x1b[2J\nb\x9bc"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -73,7 +83,7 @@ def test_keys_are_listed_rotated_and_revoked(tmp_path):
         (
             ["keys", "create", "--team", "local", "--role", "owner", "--expires", "-1"],
             2,
-            "1 or more; not '-1'",
+            "must be whole days, 1 to 3650; not '-1'",
         ),
     ],
 )
@@ -90,7 +100,8 @@ def test_the_version_is_a_line_on_stdout(tmp_path):
 
 
 def test_wrong_settings_are_all_named_at_once_and_none_is_quoted(tmp_path):
-    settings = {"QUAYMASTER_RATE_LIMIT": "hunter2", "QUAYMASTER_EDGE_MODE": "hunter3"}
+    names = ("QUAYMASTER_RATE_LIMIT", "QUAYMASTER_TOOLSETS", "QUAYMASTER_EDGE_MODE")
+    settings = {name: f"hunter{number}" for number, name in enumerate(names)}
     ended = run_quaymaster("config", home=tmp_path, settings=settings)
     assert ended.returncode == 2
     assert [line.partition(":")[0] for line in lines(ended.stderr)] == list(settings)

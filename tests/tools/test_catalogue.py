@@ -10,9 +10,10 @@ import jsonschema
 import pytest
 
 from mcp_server.domain import degraded, grants
+from mcp_server.domain.toolsets import TOOLSETS
 from mcp_server.tools.catalogue import Catalogue, Tool
 from mcp_server.tools.reference import render
-from mcp_server.tools.toolsets import TOOLSETS, shows
+from mcp_server.tools.toolsets import shows
 from tests.tools.desk import opened
 
 DEFAULT = {

@@ -16,7 +16,7 @@ from mcp.types import (
 )
 
 from mcp_server.domain.callers import Caller
-from mcp_server.tools.toolsets import TOOLSETS
+from mcp_server.domain.toolsets import TOOLSETS
 from tests.tools.desk import ERAS, opened
 
 both_eras = pytest.mark.parametrize("era", ERAS)
