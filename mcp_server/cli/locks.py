@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import subprocess
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp_server.cli.context import OK, REFUSED, Context
+from mcp_server.cli.context import OK, REFUSED, Cases, Context
 from mcp_server.cli.parsing import Commands, group
-from mcp_server.domain.errors import Invalid, Unavailable
+from mcp_server.domain.errors import Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from mcp_server.domain.callers import Caller
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 
 async def run_check(chosen: Namespace, context: Context) -> int:
-    from mcp_server.services.calls import Call
+    """4 says that a file is locked, and nothing else: a check that cannot be made has another code."""
     from mcp_server.services.staged import committer
 
     if chosen.staged == bool(chosen.paths):
@@ -42,12 +42,25 @@ async def run_check(chosen: Namespace, context: Context) -> int:
     project = chosen.project or root.name
     task, agent = committer(context.environ, task_id=chosen.task, agent=chosen.agent)
     async with context.root.open_app(context.settings) as app:
-        caller = await _caller(context, app.sign_in.authenticate)
-        call = Call(
-            caller=caller, action="check_files", params={"project": project, "paths": list(paths)[:50]}
-        )
-        result = await app.calls.perform(call, lambda: app.staged.check(call, project, paths, task, agent))
+        try:
+            result = await _checked(app, context, project, paths, task, agent)
+        except (NotFound, Forbidden, Unauthenticated) as error:
+            named = chosen.project or not isinstance(error, NotFound)
+            raise Unavailable(
+                error.message, next=error.next if named else "Name the project: --project NAME."
+            ) from error
     return _show(result, chosen.json, context)
+
+
+async def _checked(
+    app: Cases, context: Context, project: str, paths: Sequence[str], task: str | None, agent: str | None
+) -> CheckResult:
+    from mcp_server.services.calls import Call
+
+    caller = await _caller(context, app.sign_in.authenticate)
+    params = {"project": project, "paths": list(paths)[:50]}
+    call = Call(caller=caller, action="check_files", params=params)
+    return await app.calls.perform(call, lambda: app.staged.check(call, project, paths, task, agent))
 
 
 def repository(cwd: Path) -> Path:

@@ -209,10 +209,15 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+COMMITTER = ("QUAYMASTER_TASK", "QUAYMASTER_AGENT")
+"""No settings: they say whose commit it is, to `locks check` in a hook."""
+
+
 def _unknown(given: Mapping[str, _Given]) -> list[str]:
     """QUAYMASTER_ variables that do not exist, with the name that was probably meant. They stop nothing."""
     known = [name_of(field) for field, info in Settings.model_fields.items() if info.description]
-    strange = sorted(name for name in given if name.startswith("QUAYMASTER_") and name not in known)
+    meant = {*known, *COMMITTER}
+    strange = sorted(name for name in given if name.startswith("QUAYMASTER_") and name not in meant)
     if not strange:
         return []
     from difflib import get_close_matches

@@ -222,7 +222,8 @@ def lock(home: Path, paths: list[str], agent: str) -> None:
 def test_the_hook_passes_free_files_and_the_committers_own(repository):
     lock(repository.parent / "home", ["src/"], "ann")
     assert check(repository, "--staged", "--agent", "ann").returncode == 0
-    assert check(repository, "--staged", QUAYMASTER_AGENT="ann").returncode == 0
+    own = check(repository, "--staged", QUAYMASTER_AGENT="ann", QUAYMASTER_TASK="")
+    assert (own.returncode, own.stderr) == (0, "")
     assert check(repository, "README.md").returncode == 0
 
 
@@ -239,8 +240,11 @@ def test_the_hook_stops_a_commit_of_what_another_has_locked_and_says_who(reposit
 def test_a_check_that_cannot_be_made_is_an_error_and_never_free(repository, tmp_path):
     (repository.parent / "home").mkdir()
     unknown = check(repository, "--staged")
-    assert unknown.returncode == 4
-    assert "no project 'shop'" in unknown.stderr
+    assert unknown.returncode == 1
+    assert "no project 'shop' in this team. Name the project: --project NAME." in unknown.stderr
+    signed_off = check(repository, "--staged", QUAYMASTER_API_KEY="qm_local_member_none")
+    assert signed_off.returncode == 1
+    assert "key" in signed_off.stderr
     outside = check(tmp_path, "--staged")
     assert outside.returncode == 1
     assert "git" in outside.stderr
