@@ -150,7 +150,7 @@ def _furnished(
         locks=locks,
         staged=Staged(locks),
         teams=Teams(calls, prefix=settings.key_prefix),
-        members=Members(calls),
+        members=Members(calls, quota=settings.quota_members),
         keys=Keys(calls, prefix=settings.key_prefix, quota=settings.quota_keys),
         audit=AuditLog(calls),
         conflicts=Conflicts(calls),

@@ -110,7 +110,7 @@ async def serve_http(
     if not is_loopback(host) and not allow_remote:
         raise Invalid(
             f"listening on {host} would let other machines reach this server",
-            next="Pass --allow-remote to do it all the same, behind a proxy that speaks TLS.",
+            next="Pass --allow-remote if you want this; put a proxy with TLS in front.",
         )
     default = chosen(toolsets or settings.toolsets)
     listening = listening_socket(host, port)

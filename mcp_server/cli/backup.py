@@ -17,18 +17,24 @@ SUBJECTS = ("control_plane", "registry")
 
 def add(commands: Commands) -> None:
     backup = group(commands, "backup", "back up Quaymaster itself: its PostgreSQL and this home's registry")
-    create = backup.add_parser("create", help="make a backup of each and prove it by restoring it")
+    create = backup.add_parser("create", help="make a backup of each and verify it by restoring it")
     create.add_argument(
         "subjects", nargs="*", metavar="SUBJECT", help=f"{' or '.join(SUBJECTS)}; default: all"
     )
     create.set_defaults(run=run_create)
-    shown = backup.add_parser("list", help="every backup of this home, those of project databases too")
+    shown = backup.add_parser(
+        "list", help="list every backup of this home, including those of project databases"
+    )
     shown.add_argument("--json", action="store_true")
     shown.set_defaults(run=run_list)
-    verify = backup.add_parser("verify", help="prove a backup again; exit 1 when it is not what was written")
+    verify = backup.add_parser(
+        "verify", help="verify a backup again; exit 1 when it differs from what was backed up"
+    )
     verify.add_argument("backup", metavar="ID|FILE")
     verify.set_defaults(run=run_verify)
-    restore = backup.add_parser("restore", help="beside what is live: a new home, or a new database")
+    restore = backup.add_parser(
+        "restore", help="restore into a new home or a new database, never over live data"
+    )
     restore.add_argument("backup", metavar="ID|FILE")
     restore.add_argument("--to-home", type=_absolute, metavar="DIR", help="a registry, as a new home")
     restore.add_argument(

@@ -11,7 +11,7 @@ from mcp_server.cli.parsing import Commands, group
 
 def add(commands: Commands) -> None:
     edge = group(commands, "edge", "the reverse proxy in front of the projects")
-    config = edge.add_parser("config", help="print the proxy's configuration; it holds a secret word")
+    config = edge.add_parser("config", help="print the proxy's configuration, which contains a secret token")
     config.add_argument(
         "--caddy",
         metavar="VERSION",
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         help="Caddy's version, where it is not the one that is found here",
     )
     config.set_defaults(run=run_config)
-    check = edge.add_parser("check", help="say what disagrees; exit 1 when anything does")
+    check = edge.add_parser("check", help="compare the proxy with the store; exit 1 when anything differs")
     check.set_defaults(run=run_check)
 
 

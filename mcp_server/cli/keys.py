@@ -14,25 +14,30 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    keys = group(commands, "keys", "make, list and end API keys")
-    create = keys.add_parser("create", help="make a key; it alone is printed on stdout, this once")
+    keys = group(commands, "keys", "create, list, revoke and rotate API keys")
+    create = keys.add_parser("create", help="create a key; stdout gets only the key, which is shown once")
     create.add_argument("--team", required=True, help="id or slug")
     create.add_argument("--role", required=True, choices=ROLES)
     create.add_argument("--name", default="command line", help="what it is for (default: %(default)s)")
     create.add_argument("--expires", type=days, metavar="DAYS")
-    create.add_argument("--scopes", type=words, default=(), help="tools or groups; none: all of the role")
+    create.add_argument(
+        "--scopes",
+        type=words,
+        default=(),
+        help="names of tools or groups, separated by commas; without it everything the role may do",
+    )
     create.set_defaults(run=run_create)
     listing = keys.add_parser("list", help="list the keys of a team")
     listing.add_argument("--team", default="local", help="id or slug (default: %(default)s)")
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=run_list)
-    revoke = keys.add_parser("revoke", help="end a key now and for ever")
+    revoke = keys.add_parser("revoke", help="revoke a key, at once and for good")
     revoke.add_argument("id")
     revoke.set_defaults(run=run_revoke)
-    rotate = keys.add_parser("rotate", help="replace a key; the new one alone is printed on stdout")
+    rotate = keys.add_parser("rotate", help="replace a key; stdout gets only the new one")
     rotate.add_argument("id")
     rotate.add_argument(
-        "--grace", type=int, default=0, metavar="SECONDS", help="how long the old one stays good"
+        "--grace", type=int, default=0, metavar="SECONDS", help="how long the old key stays valid"
     )
     rotate.set_defaults(run=run_rotate)
 

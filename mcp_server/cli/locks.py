@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    locks = group(commands, "locks", "ask about file locks")
+    locks = group(commands, "locks", "check file locks")
     check = locks.add_parser("check", help="exit 4 when somebody else has locked one of the files")
     check.add_argument("paths", nargs="*", metavar="PATH", help="relative to the project")
     check.add_argument("--staged", action="store_true", help="the files that git has staged")
@@ -36,7 +36,7 @@ async def run_check(chosen: Namespace, context: Context) -> int:
     from mcp_server.services.staged import committer
 
     if chosen.staged == bool(chosen.paths):
-        raise Invalid("name the paths, or say --staged", next="See 'quaymaster locks check --help'.")
+        raise Invalid("name the paths, or pass --staged", next="See 'quaymaster locks check --help'.")
     root = repository(context.cwd) if chosen.staged or not chosen.project else context.cwd
     paths = staged(root) if chosen.staged else chosen.paths
     project = chosen.project or root.name

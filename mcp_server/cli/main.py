@@ -60,7 +60,7 @@ def run(arguments: Sequence[str], find_root: Callable[[], Root], context: Contex
 def parser(version: Callable[[], str]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="quaymaster",
-        description="Infrastructure for AI agents over MCP: projects, tasks, file locks, teams and keys.",
+        description="Infrastructure for AI agents over MCP: shared work, databases, deployments, teams.",
         allow_abbrev=False,
     )
     top.add_argument("--version", action=_Version, const=version, help="print the version and exit")

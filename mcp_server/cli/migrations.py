@@ -11,7 +11,7 @@ SOUND = {"applied", "pending"}
 
 
 def add(commands: Commands) -> None:
-    migrate = group(commands, "migrate", "look at or update PostgreSQL's schema")
+    migrate = group(commands, "migrate", "show or update PostgreSQL's schema")
     status = migrate.add_parser(
         "status", help="list the migrations; exit 1 when one was changed or is missing"
     )

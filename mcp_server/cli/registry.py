@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    registry = group(commands, "registry", "look after the files of this home")
+    registry = group(commands, "registry", "inspect and maintain the files of this home")
     verify = registry.add_parser("verify", help="read every byte; exit 1 when anything is damaged")
     verify.add_argument(
         "--set-aside",
@@ -25,19 +25,19 @@ def add(commands: Commands) -> None:
     )
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(run=run_verify)
-    compact = registry.add_parser("compact", help="write a snapshot and begin a new journal")
+    compact = registry.add_parser("compact", help="write a snapshot and start a new journal")
     compact.set_defaults(run=run_compact)
-    export = registry.add_parser("export", help="print all records as JSON; holds hashes of keys")
+    export = registry.add_parser("export", help="print all records as JSON; this includes hashes of keys")
     export.add_argument("--to", type=Path, metavar="FILE", help="a new file, mode 0600, instead of stdout")
     export.set_defaults(run=run_export)
-    bring = registry.add_parser("import", help="bring this home's records into an empty PostgreSQL")
+    bring = registry.add_parser("import", help="copy this home's records into an empty PostgreSQL")
     bring.set_defaults(run=run_import)
-    claim = registry.add_parser("claim", help="which homes share PostgreSQL, and which may grant alone")
+    claim = registry.add_parser("claim", help="show which homes share PostgreSQL, and which may grant alone")
     claim.add_argument(
-        "--force", action="store_true", help="the home that may grant alone is gone for good: strike it off"
+        "--force", action="store_true", help="the home that may grant alone is gone for good: remove it"
     )
     claim.set_defaults(run=run_claim)
-    conflicts = registry.add_parser("conflicts", help="changes that wait for a person")
+    conflicts = registry.add_parser("conflicts", help="list changes that wait for a person's decision")
     conflicts.add_argument("--json", action="store_true")
     conflicts.set_defaults(run=run_conflicts)
 

@@ -11,18 +11,21 @@ from mcp_server.cli.parsing import Commands, group
 def add(commands: Commands) -> None:
     secrets = group(commands, "secrets", "the key that encrypts stored secrets")
     rotate = secrets.add_parser(
-        "rotate", help="make a new key and seal everything with it; older keys go on opening"
+        "rotate",
+        help="create a new key and re-encrypt everything with it; older keys still open older backups",
     )
     rotate.add_argument(
-        "--reseal-only", action="store_true", help="no new key: seal with the newest what older ones sealed"
+        "--reseal-only",
+        action="store_true",
+        help="no new key: re-encrypt with the newest what older ones encrypted",
     )
     rotate.add_argument(
         "--forget-older",
         action="store_true",
-        help="no new key: seal what is left with the newest, then remove the older ones from secret.key",
+        help="no new key: re-encrypt what is left with the newest, then remove the older ones from secret.key",
     )
     rotate.set_defaults(run=run_rotate)
-    reset = secrets.add_parser("reset", help="after the key was lost: begin with a new one")
+    reset = secrets.add_parser("reset", help="start over with a new key after the old one was lost")
     reset.add_argument("--yes", action="store_true", help="give up what only the lost key opens")
     reset.set_defaults(run=run_reset)
 

@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     serve.add_argument("--port", type=port_number, default=8787, help="0 chooses one (default: %(default)s)")
     serve.add_argument("--allow-remote", action="store_true", help="listen on another address than loopback")
     serve.set_defaults(run=run_serve)
-    stdio = commands.add_parser("stdio", help="serve one MCP client on stdin and stdout")
+    stdio = commands.add_parser("stdio", help="serve one MCP client over stdin and stdout")
     stdio.set_defaults(run=run_stdio)
     for each in (serve, stdio):
         each.add_argument("--toolsets", type=words, default=(), help="such as work,projects or all")

@@ -15,7 +15,6 @@ from pydantic import Field
 from mcp_server.domain.records import Moment, Record
 from mcp_server.domain.roles import Role
 
-RANDOM_CHARACTERS = 24
 PREFIX_CHARACTERS = 20
 FORM = re.compile(r"[a-z][a-z0-9]{0,7}_[a-z0-9-]{1,8}_(?:owner|admin|member|viewer)_[A-Za-z0-9_-]{24}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -79,9 +79,6 @@ class Written(Value):
     rows: Rows
     effects: Effects
     kept: bool
-
-
-StatementFault = Literal["refused", "too_slow", "too_large", "read_only"]
 
 
 def require_statement(statement: Statement) -> Statement:

@@ -99,7 +99,7 @@ class Builds:
                 next="Set its path with update_project, or pass archive_content.",
             )
         if await anyio.to_thread.run_sync(os.path.realpath, project.path) != project.path:
-            raise Invalid("the project's path leads elsewhere by now")
+            raise Invalid("the project's path now leads elsewhere")
         return (
             self._sources.directory(project.path)
             if ref is None

@@ -79,7 +79,7 @@ class Conflicts:
                     "no such conflict in this team", next="list_conflicts shows the undecided ones."
                 )
             if kept.decided is not None:
-                raise Conflict(f"this conflict was decided already: {kept.decided}")
+                raise Conflict(f"this conflict has already been decided: {kept.decided}")
             repository = _repository(tx, kept.target_noun)
             present = await repository.hold(kept.target_key)
             effects = _effects(kept, keep, present)

@@ -266,7 +266,9 @@ class Keys:
 
 def _not_found(team: str, key_id: str | None) -> NotFound:
     if key_id is not None:
-        return NotFound("no key of that id", next="'quaymaster keys list --team T' shows the keys of a team.")
+        return NotFound(
+            "no key with that id", next="'quaymaster keys list --team T' shows the keys of a team."
+        )
     return NotFound(
         f"no team '{team[:100]}'",
         next="A team is named by its id or its slug. The first start makes the team 'local'; so does "

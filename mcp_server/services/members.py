@@ -69,7 +69,7 @@ class Members:
             await team_of(tx, call.caller, hold=True)
             present = await every(partial(tx.members.of_team, call.caller.team_id))
             if any(member.email == address for member in present):
-                raise Conflict("this address is a member already", next="update_member changes the role.")
+                raise Conflict("this address is already a member", next="update_member changes the role.")
             if len(present) >= self._quota:
                 raise QuotaExceeded(f"the team has {self._quota} members, the most it may have")
             member = checked(

@@ -63,15 +63,15 @@ async def gate(
         )
     found = await tx.plans.hold(_digest(call.plan_token))
     if found is None or found.caller != call.caller.id or found.team_id != call.caller.team_id:
-        raise PlanStale("this plan_token is not known for this caller")
+        raise PlanStale("this caller has no such plan_token")
     if found.used_at is not None:
-        raise PlanStale("this plan_token was used already")
+        raise PlanStale("this plan_token has already been used")
     if found.expires_at <= now:
         raise PlanStale("this plan_token has expired")
     if found.action != call.action or found.target != dict(target):
-        raise PlanStale("this plan_token stands for another call")
+        raise PlanStale("this plan_token belongs to another call")
     if found.state != state:
-        raise PlanStale("what the plan was made for has changed since")
+        raise PlanStale("the state that the plan was made for has changed since")
     await tx.plans.save(found.change(used_at=now))
     return None
 

@@ -71,14 +71,14 @@ def test_a_name_moves_no_cursor_of_a_terminal(tmp_path):
     [
         (["keys", "create", "--team", "none", "--role", "owner"], 4, "no team 'none'"),
         (["keys", "list"], 4, "quaymaster keys create --team local --role owner"),
-        (["keys", "revoke", "k-none"], 4, "no key of that id. 'quaymaster keys list"),
+        (["keys", "revoke", "k-none"], 4, "no key with that id. 'quaymaster keys list"),
         (["keys", "create", "--team", "local", "--role", "king"], 2, "invalid choice"),
         (["keys", "create", "--team", "local", "--role", "owner", "--scopes", "x"], 2, "scopes"),
         (["keys"], 2, "required"),
         (["nonsense"], 2, "invalid choice"),
         (["migrate", "status"], 2, "no PostgreSQL is configured"),
         (["registry", "import"], 2, "no PostgreSQL is configured"),
-        (["locks", "check", "--project", "shop"], 2, "name the paths, or say --staged"),
+        (["locks", "check", "--project", "shop"], 2, "name the paths, or pass --staged"),
         (["serve", "--port", "99999"], 2, "must be a whole number, 0 to 65535; not '99999'"),
         (
             ["keys", "create", "--team", "local", "--role", "owner", "--expires", "-1"],

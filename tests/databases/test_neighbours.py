@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,6 @@ from mcp_server.domain.workloads import Owner
 from tests.databases.conftest import MakeYard, free_range, in_a_task
 from tests.databases.yards import Yard, a_yard, run_on
 from tests.services.engine import DockerEngine
-
-MakeBoth = Callable[..., Any]
 
 
 @pytest.fixture

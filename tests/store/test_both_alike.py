@@ -61,7 +61,6 @@ NOUNS: dict[str, tuple[tuple[str, ...], Callable[[str, int], Record]]] = {
     ),
     "idempotency": (("r1", "r2"), lambda key, n: samples.remembered(key, arguments=f"{n:032}")),
 }
-CHILDREN = ("tasks", "locks", "lock_scopes")
 
 
 def operations() -> st.SearchStrategy[Op]:

@@ -48,6 +48,12 @@ async def test_conflict_not_found_forbidden_and_quota_have_their_codes(tmp_path)
         assert await code(desk, "create_key", {"name": "k", "role": "owner"}, caller=admin) == "FORBIDDEN"
 
 
+async def test_the_quota_of_members_is_the_one_that_the_settings_give(tmp_path):
+    async with opened(tmp_path, quota_members="1") as desk:
+        await desk.done("add_member", {"email": "ann@example.org"})
+        assert await code(desk, "add_member", {"email": "bo@example.org"}) == "QUOTA_EXCEEDED"
+
+
 async def test_a_rate_limit_is_told_with_how_long_to_wait_also_to_wrong_calls(tmp_path):
     async with opened(tmp_path) as desk:
         caller = Caller(team_id="local", role="owner", user="u", key_id="k1", rate_limit=3, transport="http")

@@ -83,7 +83,7 @@ async def test_a_decision_keeps_the_chosen_version_and_both_in_the_conflict(
 
 async def test_a_conflict_is_decided_once(shop: World):
     await shop.planned(shop.caller(), "resolve_conflict", conflict_id="c-1", keep="theirs")
-    with pytest.raises(Conflict, match="decided already"):
+    with pytest.raises(Conflict, match="already been decided"):
         await shop.do(shop.caller(), "resolve_conflict", conflict_id="c-1", keep="ours")
 
 

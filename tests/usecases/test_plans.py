@@ -53,7 +53,7 @@ async def test_a_token_works_once(shop: World):
     token = await _token(shop)
     await shop.do(shop.caller(), "delete_project", name="shop", plan_token=token)
     await shop.do(shop.caller(), "create_project", name="shop")
-    await _refused(shop, token, "used already")
+    await _refused(shop, token, "already been used")
 
 
 async def test_a_token_works_until_it_ends(shop: World):
@@ -72,14 +72,14 @@ async def test_a_token_still_works_in_its_last_second(shop: World):
 
 @pytest.mark.parametrize("fields", [{"role": "admin"}, {"key_id": "red-other"}, {"key_id": None}])
 async def test_a_token_works_for_the_caller_who_asked(shop: World, fields: dict[str, Any]):
-    await _refused(shop, await _token(shop), "not known for this caller", **fields)
+    await _refused(shop, await _token(shop), "has no such plan_token", **fields)
     assert await _stands(shop)
 
 
 @pytest.mark.parametrize("token", ["", "x", "x" * 10_000, "\x00", "ü"])
 async def test_a_token_that_was_never_given_is_refused(shop: World, token: str):
     await _token(shop)
-    with pytest.raises(PlanStale, match="not known for this caller"):
+    with pytest.raises(PlanStale, match="has no such plan_token"):
         await shop.do(shop.caller(), "delete_project", name="shop", plan_token=token)
     assert await _stands(shop)
 
