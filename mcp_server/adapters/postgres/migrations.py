@@ -1,9 +1,8 @@
 """The schema, brought up to date by numbered SQL files.
 
-One runner works at a time: it holds an advisory lock on a connection of its own,
-  under a name that says who it is. Each file
-is one transaction together with its row in `schema_migrations`, so that a runner that is killed leaves
-  nothing half.
+One runner works at a time: it holds an advisory lock on a connection of its own, under a name that says who
+it is. Each file is one transaction together with its row in `schema_migrations`, so that a runner that is
+killed leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -59,9 +58,8 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`changed`: names of applied files that are not as they were; `missing`: applied ones that are not on
-    disk;
-    `newer`: versions above all files."""
+    """`changed`: names of applied files that differ from what was applied; `missing`: applied ones that are not
+    on disk; `newer`: versions above all files."""
 
     applied: Sequence[Applied]
     pending: Sequence[Migration]
