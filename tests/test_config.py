@@ -185,6 +185,7 @@ WRONG = {
     "QUAYMASTER_ALLOWED_HOSTS": ["*", "a b", "h:0", "h:99999", "h:x", "a:b:c", "http://h"],
     "QUAYMASTER_TRUSTED_PROXIES": ["*", "proxy", "10.0.0.1/8", "10.0.0.0/33"],
     "QUAYMASTER_PROJECT_ROOTS": ["relative", "/a,b", "~x"],
+    "QUAYMASTER_PROGRAM_ROOTS": ["relative", "/a,b", "~x"],
     "QUAYMASTER_TOOLSETS": ["A B", ",", "../x"],
     "QUAYMASTER_POSTGRES_IMAGE": ["-v", "a b", "a;b", "x" * 256],
     "QUAYMASTER_POSTGRES_VECTOR_IMAGE": ["$(x)"],

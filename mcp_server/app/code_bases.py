@@ -99,7 +99,7 @@ def project_schemas(house: House) -> ProjectSchemas:
         return _databases(root, None, environment, caller.user, open_estate, project=project.name)
 
     gate = StatementGate(house.calls, house.store, ProjectStatements())
-    return ProjectSchemas(house.calls, gate, find)
+    return ProjectSchemas(house.calls, gate, find, house.settings.program_roots)
 
 
 def estate_of(house: House, caller: Caller) -> Estate:

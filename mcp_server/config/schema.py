@@ -127,6 +127,10 @@ class Settings(BaseModel):
     allowed_hosts: HostList = _variable((), "Host headers answered besides loopback and the public URL's.")
     trusted_proxies: NetworkList = _variable((), "Proxies whose forwarding headers are believed.")
     project_roots: Roots = _variable((), "Where a project's path may lie. Over HTTP nowhere, unless set.")
+    program_roots: Roots = _variable(
+        (),
+        "Where the env.py of Alembic projects is run, as this server's user, for callers over HTTP. Unset: nowhere.",
+    )
 
     quota_projects: Count = _variable(200, "Most projects of a team.")
     quota_databases: Count = _variable(50, "Most databases of a team.")

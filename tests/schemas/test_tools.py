@@ -115,6 +115,29 @@ async def test_an_alembic_project_is_migrated_and_rolled_back_by_tools_but_not_o
             assert refused.structured_content["code"] == "FORBIDDEN", name
 
 
+async def test_over_http_an_alembic_project_runs_only_where_the_operator_lets_programs_run(tmp_path):
+    bench = bench_at(tmp_path / "shop", "sqlite", "unused")
+    (bench.root / ".env").write_text(f"RDS_APP_URL=sqlite:///{bench.root}/app.db\n")
+    AlembicProject(bench.folder).three_revisions()
+    from tests.tools.desk import OWNER
+
+    caller = OWNER.change(transport="http")
+    for allowed in (tmp_path / "elsewhere", tmp_path / "shop" / "db"):
+        async with opened(tmp_path, program_roots=str(allowed), project_roots=str(tmp_path)) as desk:
+            await desk.call("create_project", {"name": "shop", "path": str(bench.root)}, caller=caller)
+            found = await desk.call("apply_migration", APP, caller=caller)
+            assert found.structured_content is not None
+            if not bench.folder.is_relative_to(allowed):
+                assert found.structured_content["code"] == "FORBIDDEN"
+                assert "QUAYMASTER_PROGRAM_ROOTS" in found.structured_content["next"]
+                continue
+            token = {"plan_token": found.structured_content["plan_token"]}
+            assert (await desk.done("apply_migration", APP | token, caller=caller))["status"] == "done"
+            [status] = (await desk.done("schema_status", {"project": "shop"}, caller=caller))["databases"]
+            assert len(status["applied"]) == 3
+            assert (await desk.done("validate_schema", APP, caller=caller))["warnings"] == []
+
+
 async def test_a_superuser_reads_by_tool_only_through_the_address_of_a_reader(
     tmp_path, postgres_bench, postgres
 ):

@@ -1,11 +1,12 @@
 """The schemas of a project's databases, for callers of tools: under its path, with addresses from its dotenv files.
 
-Over HTTP a SQLite file must lie below the project's path, and seed.py, a program, is never run for a tool.
+Over HTTP a SQLite file must lie below the project's path, and Alembic's programs where the operator lets them run. seed.py,
+a program, is never run for a tool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,12 +59,16 @@ class SchemaProblems(Result):
 
 
 class ProjectSchemas:
-    """`find(root, environment, caller, project)` gives the databases below a path."""
+    """`find(root, environment, caller, project)` gives the databases below a path; `program_roots` are the directories
+    whose programs callers over HTTP may start."""
 
-    def __init__(self, calls: Calls, gate: StatementGate, find: Find) -> None:
+    def __init__(
+        self, calls: Calls, gate: StatementGate, find: Find, program_roots: Sequence[str] = ()
+    ) -> None:
         self._calls = calls
         self._gate = gate
         self._find = find
+        self._program_roots = tuple(program_roots)
 
     async def status(
         self, call: Call, project: str, database: str | None, environment: EnvironmentOf
@@ -72,7 +77,7 @@ class ProjectSchemas:
         folders = databases.chosen([database] if database else [], everything=database is None)
         for each in folders:
             self._require_inside(call, databases, each)
-            _require_no_program(call, each)
+            self._require_may_run(call, each)
         return SchemaStatus(databases=tuple([await databases.status(each) for each in folders]))
 
     async def plan(
@@ -82,7 +87,7 @@ class ProjectSchemas:
         found = await databases.difference(folder)
         rehearsed: tuple[Rehearsed, ...] = ()
         if rehearse:
-            _require_no_program(call, folder)
+            self._require_may_run(call, folder)
             rehearsed, _ = await databases.rehearse(folder)
         return MigrationPlan(
             up=found.up,
@@ -94,7 +99,7 @@ class ProjectSchemas:
 
     async def apply(self, call: Call, project: str, database: str, environment: EnvironmentOf) -> PlanResult:
         databases, folder, held = await self._one(call, project, database, environment)
-        _require_no_program(call, folder)
+        self._require_may_run(call, folder)
         found = await databases.status(folder)
         effects = (*(f"apply {label}" for label in found.pending), *found.lint)
         digest = digest_of("apply", folder.name, environment, found.place, found.model_dump(mode="json"))
@@ -117,7 +122,7 @@ class ProjectSchemas:
         """rollback, push or pull: planned first, then done with a proved backup."""
         databases, folder, held = await self._one(call, project, database, environment)
         if action == "rollback":
-            _require_no_program(call, folder)
+            self._require_may_run(call, folder)
         plan = await databases.dangerous.plan(folder, action, target)
         effects = (*plan.effects, *(f"lost: {loss}" for loss in plan.losses))
         planned = await self._gated(call, held, folder, environment, plan.digest, effects)
@@ -144,7 +149,7 @@ class ProjectSchemas:
         self, call: Call, project: str, database: str, environment: EnvironmentOf
     ) -> SchemaProblems:
         databases, folder, _ = await self._one(call, project, database, environment)
-        _require_no_program(call, folder)
+        self._require_may_run(call, folder)
         problems = await databases.validate(folder)
         return SchemaProblems(valid=not problems, problems=problems, warnings=databases.lint_all(folder))
 
@@ -206,6 +211,19 @@ class ProjectSchemas:
         if not place.is_relative_to(root):
             raise Forbidden("over HTTP a SQLite file must lie below the project's path")
 
+    def _require_may_run(self, call: Call, folder: Folder) -> None:
+        """env.py runs as the user of this server: for who works on its host, and for who comes from elsewhere only
+        where the operator says so."""
+        if call.caller.transport != "http" or folder.alembic is None:
+            return
+        home = folder.alembic.resolve()
+        if not any(home.is_relative_to(Path(root).resolve()) for root in self._program_roots):
+            raise Forbidden(
+                f"'{folder.name}' is an Alembic project, whose programs are not run over HTTP here",
+                next="Let the operator name its directory in QUAYMASTER_PROGRAM_ROOTS, run 'quaymaster db migrate' on "
+                "the server's host, or work over stdio.",
+            )
+
     async def _gated(
         self,
         call: Call,
@@ -233,15 +251,6 @@ class ProjectSchemas:
         result = await self._calls.write(alone, transaction, PlanResult)
         call.recorded = result.status == "planned"
         return result if result.status == "planned" else None
-
-
-def _require_no_program(call: Call, folder: Folder) -> None:
-    """env.py runs as the user of this server: for who works on its host, not for who comes from elsewhere."""
-    if call.caller.transport == "http" and folder.alembic is not None:
-        raise Forbidden(
-            f"'{folder.name}' is an Alembic project, whose programs are not run over HTTP",
-            next="Let somebody on the server's host run 'quaymaster db migrate', or work over stdio.",
-        )
 
 
 def _done(message: str, effects: tuple[str, ...]) -> PlanResult:
