@@ -19,11 +19,13 @@ Labels = tuple[str, ...]
 
 
 class Ran(NamedTuple):
-    """One migration as it went. `findings` are known where it was watched."""
+    """One migration as it went. `findings` are known where it was watched; `seconds` where a program told them, which
+    takes its time to start."""
 
     label: str
     footprint: Footprint
     findings: Labels
+    seconds: float | None = None
 
 
 Tell = Callable[[Ran], None]
@@ -243,7 +245,7 @@ class AlembicChain:
                     for text in step.statements
                     for each in lint(text, session.engine)
                 )
-                tell(Ran(labels[step.version], step.footprint, found))
+                tell(Ran(labels[step.version], step.footprint, found, step.seconds))
         return tuple(labels.values())
 
 

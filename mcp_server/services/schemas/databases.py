@@ -181,7 +181,8 @@ class Databases:
 
         def note(ran: Ran) -> None:
             nonlocal began
-            report.append(rehearsed_of(ran, time.monotonic() - began))
+            taken = time.monotonic() - began if ran.seconds is None else ran.seconds
+            report.append(rehearsed_of(ran, taken))
             began = time.monotonic()
 
         goal = await self.ground.goal(folder) if self.folders.schema(folder) is not None else None
