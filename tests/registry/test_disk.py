@@ -81,6 +81,29 @@ async def test_after_a_failed_fsync_the_line_is_gone_and_this_process_writes_no_
     assert (await found(with_task, "tasks", "k1")).title == "another process goes on"
 
 
+async def test_who_read_a_line_before_its_fsync_failed_goes_on_from_the_one_that_took_its_place(
+    with_task, other, open_mirror, root, monkeypatch
+):
+    """A repeated call makes a line of the same length: then the size of the file does not tell."""
+    third = await open_mirror()
+
+    def fails(fd: int) -> None:
+        other._files.catch_up()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fails)
+        with pytest.raises(Unavailable, match="could not be made durable"):
+            await rename(with_task, "lost")
+    read = other._files.size()
+    await rename(third, "kept")
+    assert segment_of(root).stat().st_size == read
+    assert (await found(other, "tasks", "k1")).title == "kept"
+    await add(other, task("k2"))
+    assert verify(root).sound
+    assert (await found(third, "tasks", "k2")) is not None
+
+
 async def test_keys_that_could_not_be_projected_say_so_and_are_projected_by_the_next_writer(
     with_task, root, monkeypatch
 ):

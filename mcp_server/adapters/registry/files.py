@@ -62,8 +62,8 @@ class Files:
         raise damage(self.layout.head, 1, "is replaced faster than it can be read")
 
     def catch_up(self) -> None:
-        """Read what other processes appended; two system calls when there is nothing."""
-        if self._head_mark() != self._mark:
+        """Read what other processes appended; three system calls when there is nothing."""
+        if self._head_mark() != self._mark or not self._open_segment().holds(self.state.sum):
             self.load()
             return
         try:

@@ -13,6 +13,7 @@ from mcp_server.adapters.registry.documents import LineDocument, PendingDocument
 from mcp_server.adapters.registry.sealed import (
     Damaged,
     damage,
+    ending,
     hides_a_line,
     seal,
     sum_of,
@@ -67,6 +68,15 @@ class Segment:
             yield entry
         if start < len(data) and hides_a_line(data[start:]):
             raise damage(self.path, self.lines + 1, "the newline after a whole line is damaged")
+
+    def holds(self, last: str) -> bool:
+        """Whether the line that was read last, with this checksum, is still the one before `end`.
+
+        A line is read before its fsync. Where that failed it was taken back, and another may stand in its place,
+        as long as it.
+        """
+        expected = ending(last)
+        return self.end == 0 or read_range(self.fd, self.end - len(expected), self.end) == expected
 
     def append(self, raw: bytes) -> None:
         """Write a line at the end; it is not durable yet. What a failed write left is taken back. Raises

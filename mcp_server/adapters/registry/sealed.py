@@ -67,6 +67,11 @@ def sum_of(sealed: bytes) -> str:
     return sealed[-3 - _SUM_CHARACTERS : -3].decode()
 
 
+def ending(total: str) -> bytes:
+    """The bytes in which the sealed line with this checksum ends."""
+    return f'{total}"}}\n'.encode()
+
+
 def hides_a_line(tail: bytes) -> bool:
     """Whether bytes without a newline begin with a whole line: then its newline was damaged, for a torn write
     is a prefix.
