@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+_WITH_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):[0-9]{0,5}")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 Headers = Iterable[tuple[bytes, bytes]]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -52,7 +54,10 @@ def origin_is_answered(origin: str | None, answered: frozenset[str]) -> bool:
     """Whether a browser's page may call: no `Origin` at all, or one whose host is answered."""
     if origin is None:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and host_is_answered(parts.netloc, answered)
 
 
@@ -96,5 +101,6 @@ def _address(text: str) -> str | None:
 
 
 def _bare(host: str) -> str:
-    """A `Host` without its port."""
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    """A `Host` without its port; what is more than a name and a port stays as it is."""
+    found = _WITH_PORT.fullmatch(host)
+    return found[1] if found else host

@@ -49,6 +49,12 @@ def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(peer, forwar
         ("one.example:81", True),
         ("one.example", False),
         ("127.0.0.1.evil.example", False),
+        ("localhost:", True),
+        ("localhost:8787, evil.example", False),
+        ("localhost, evil.example:80", False),
+        ("localhost:8787@evil.example", False),
+        ("[::1]evil.example", False),
+        ("any.example:9:evil.example", False),
         ("", False),
         (None, False),
     ],
@@ -64,6 +70,12 @@ def test_a_page_may_call_from_an_answered_host_over_http_only():
     assert origin_is_answered("https://quay.example", hosts)
     assert not origin_is_answered("null", hosts)
     assert not origin_is_answered("chrome-extension://quay.example", hosts)
+    assert not origin_is_answered("http://localhost:x@evil.example", hosts)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://localhost\uff0fevil.example"])
+def test_an_origin_that_is_no_address_is_refused_and_no_failure(origin):
+    assert not origin_is_answered(origin, answered_hosts([], None))
 
 
 def test_loopback_is_told_from_other_addresses():
