@@ -36,15 +36,20 @@ def decode_cursor(cursor: str | None, parts: int) -> tuple[str, ...] | None:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         position = json.loads(raw)
-    except (binascii.Error, ValueError) as error:
+    except (binascii.Error, ValueError, RecursionError) as error:
         raise Invalid.field("cursor", "must be a cursor that an earlier page returned") from error
     if (
         not isinstance(position, list)
         or len(position) != parts
-        or not all(isinstance(p, str) for p in position)
+        or not all(isinstance(p, str) and _storable(p) for p in position)
     ):
         raise Invalid.field("cursor", "must be a cursor that an earlier page of this list returned")
     return tuple(position)
+
+
+def _storable(text: str) -> bool:
+    """Whether every store can compare with it: no NUL, no half of a surrogate pair."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def page_of(items: Sequence[T], limit: int, position: tuple[str, ...] | None) -> Page[T]:

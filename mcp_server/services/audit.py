@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from mcp_server.domain.audit import AuditFilter, AuditRow
@@ -77,9 +77,19 @@ class AuditLog:
 
 
 def _zoned(name: str, moment: datetime | None) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise Invalid.field(name, "a time with a time zone, as in 2026-01-31T08:00:00Z")
-    return moment
+    if moment is None:
+        return None
+    try:
+        return _in_utc(moment)
+    except (ValueError, OverflowError) as error:
+        raise Invalid.field(name, "a time with a time zone, as in 2026-01-31T08:00:00Z") from error
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Raises ValueError without a time zone, and OverflowError where UTC has no such year."""
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment.astimezone(UTC)
 
 
 def _item(row: AuditRow, with_params: bool) -> AuditItem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 from mcp_server.domain.audit import AuditFilter
 from mcp_server.domain.errors import Conflict, Invalid
 from mcp_server.domain.nouns import BY_NOUN
+from mcp_server.domain.pages import encode_cursor
 from mcp_server.domain.records import Record
 from mcp_server.ports.repositories import Repository
 from mcp_server.ports.store import Reading, Store, Transaction
@@ -225,9 +227,19 @@ async def test_tasks_are_paged_newest_first_and_filtered(ready: Store) -> None:
 
 
 async def test_a_cursor_that_was_not_given_is_invalid(ready: Store) -> None:
-    for cursor in ("x", "!!!", "WzFd", "eyJhIjoxfQ"):
+    deep = urlsafe_b64encode(b"[" * 5000).decode()
+    for cursor in ("x", "!!!", "WzFd", "eyJhIjoxfQ", deep, encode_cursor("\x00"), "WyJcdWQ4MDAiXQ"):
         with pytest.raises(Invalid):
             await ready.read(lambda tx, c=cursor: tx.projects.of_team("acme", after=c))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+async def test_a_cursor_with_a_time_that_utc_does_not_know_is_invalid(ready: Store, moment: str) -> None:
+    await ready.record([samples.audit("a1")], {})
+    with pytest.raises(Invalid):
+        await ready.read(
+            lambda tx: tx.audit.find(AuditFilter(team_id="acme"), after=encode_cursor(moment, "x"))
+        )
 
 
 async def test_the_first_claim_wins_and_the_next_sees_it(ready: Store) -> None:

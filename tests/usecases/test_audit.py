@@ -113,6 +113,8 @@ async def test_a_row_is_short_and_has_its_parameters_when_asked_for(busy: World)
     [
         {"since": datetime(2026, 1, 31)},  # noqa: DTZ001 - what is refused
         {"until": datetime(2026, 1, 31)},  # noqa: DTZ001 - what is refused
+        {"since": datetime.fromisoformat("0001-01-01T00:00:00+23:59")},
+        {"until": datetime.fromisoformat("9999-12-31T23:59:59-23:59")},
         {"limit": 0},
         {"cursor": "nonsense"},
         {"cursor": "W10"},

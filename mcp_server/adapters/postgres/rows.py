@@ -250,7 +250,8 @@ def moment_after(after: str | None) -> tuple[datetime | None, str | None]:
         return None, None
     try:
         moment = datetime.fromisoformat(position[0])
-    except ValueError as error:
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise _no_cursor() from error
     if moment.tzinfo is None:
         raise _no_cursor()

@@ -71,7 +71,8 @@ def moment_of(text: str) -> datetime:
     """The time in a cursor. Raises Invalid."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise Invalid.field(
             "cursor", "must be a cursor that an earlier page of this list returned"
         ) from error
