@@ -103,7 +103,7 @@ async def open_app(settings: Settings) -> AsyncIterator[House]:
             ):
                 house = _furnished(settings, store, keyring, cache, trail, mirror, place)
                 house.hosting.rollouts.notifier = house.notifications
-                house.hosting.switching.notifier = house.notifications
+                house.hosting.switch_ends.notifier = house.notifications
                 async with (
                     house.notifications.open(),
                     house.databases.working(),

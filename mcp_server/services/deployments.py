@@ -20,6 +20,7 @@ from mcp_server.domain.slots import SlotName, SlotPair, pair_key
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
+from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.deployment_views import (
     DeploymentList,
@@ -34,7 +35,7 @@ from mcp_server.services.pages import page_size
 from mcp_server.services.recovery import Recovery
 from mcp_server.services.reservations import Begun, Reservations, wanted_of
 from mcp_server.services.rollouts import Rollouts
-from mcp_server.services.slots import Berth, Slots, Variables
+from mcp_server.services.slots import Slots, Variables
 from mcp_server.services.slots import Step as Passed
 from mcp_server.services.works import Works
 

@@ -23,7 +23,8 @@ from mcp_server.ports.store import Reading, Store
 from mcp_server.services.builds import Builds
 from mcp_server.services.calls import Calls
 from mcp_server.services.deployments import Deployments
-from mcp_server.services.environments import Environments, Vault
+from mcp_server.services.environments import Environments
+from mcp_server.services.moves import Moves
 from mcp_server.services.outfit import Outfit, Provided
 from mcp_server.services.recovery import Recovery
 from mcp_server.services.reservations import Reservations
@@ -31,7 +32,10 @@ from mcp_server.services.revival import Revival
 from mcp_server.services.rollouts import Rollouts
 from mcp_server.services.slot_board import SlotBoard
 from mcp_server.services.slots import SlotOptions, Slots, Step
+from mcp_server.services.switch_ends import SwitchEnds
+from mcp_server.services.switch_intents import SwitchIntents
 from mcp_server.services.switching import Switching
+from mcp_server.services.vault import Vault
 from mcp_server.services.works import Works
 
 log = logging.getLogger(__name__)
@@ -136,18 +140,28 @@ class Hosting:
         )
 
     @cached_property
-    def switching(self) -> Switching:
-        switching = Switching(
-            self.calls,
+    def switch_ends(self) -> SwitchEnds:
+        return SwitchEnds(self.store, self.slots, self.recovery, step=self.step)
+
+    @cached_property
+    def moves(self) -> Moves:
+        return Moves(
             self.store,
             self.slots,
-            self.reservations,
+            self.recovery.routing,
             self.rollouts,
-            self.recovery,
+            self.switch_ends,
             self.works,
             self.workers,
             self.outfit,
             step=self.step,
+        )
+
+    @cached_property
+    def switching(self) -> Switching:
+        intents = SwitchIntents(self.reservations, self.workers)
+        switching = Switching(
+            self.calls, self.slots, intents, self.moves, self.recovery, self.works, step=self.step
         )
         self.rollouts.promote = switching.promote_after
         return switching

@@ -12,8 +12,8 @@ from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.projects import Project
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Reading, Store
-from mcp_server.services.environments import Vault
 from mcp_server.services.slots import Variables
+from mcp_server.services.vault import Vault
 
 Provided = Callable[[Project, EnvironmentName], Awaitable[Variables]]
 """What the server itself gives to an application: DATABASE_URL and the like."""

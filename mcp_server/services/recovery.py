@@ -20,10 +20,12 @@ from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_n
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Reading, Store, Transaction
+from mcp_server.services.berths import Berth
 from mcp_server.services.revival import Revival
 from mcp_server.services.routing import RECOVER, Routing
 from mcp_server.services.settling import empty_slot, end_deployment, end_switch
-from mcp_server.services.slots import DEPLOYMENT, TIDY, Berth, Slots, Step
+from mcp_server.services.slot_ports import TIDY
+from mcp_server.services.slots import DEPLOYMENT, Slots, Step
 
 log = logging.getLogger(__name__)
 BOTH: tuple[SlotName, ...] = ("blue", "green")
@@ -135,7 +137,7 @@ class Recovery:
             return
         running = await tx.deployments.running(berth.project, berth.environment)
         if {one.id for one in (running, pair.switching) if one is not None} <= {by}:
-            await self._slots.free_port_of(tx, berth, pair)
+            await self._slots.ports.free_of(tx, berth, pair)
 
     # -- switches ----------------------------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class Recovery:
         if name is None or busy is not None or pair.switching is not None or project is None:
             return None
         berth = Berth(pair.project, project.uid, pair.environment, name)
-        await self._slots.free_port(tx, berth, pair.slot(name).port)
+        await self._slots.ports.free(tx, berth, pair.slot(name).port)
         await tx.slots.save(expired(pair, name, await tx.now()))
         return name
 

@@ -17,8 +17,8 @@ from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.backups import BackupFiles
 from mcp_server.ports.sealing import Sealer
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
-from mcp_server.services.environments import PLACED
 from mcp_server.services.pages import every
+from mcp_server.services.vault import PLACED
 
 RESEAL = Intent("reseal_secrets", "quaymaster")
 V = TypeVar("V", Database, DatabaseServer, Branch, ProjectEnvironment, EnvironmentVersion)

@@ -16,11 +16,12 @@ from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
+from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.recovery import Recovery
 from mcp_server.services.reservations import Reservations, require_no_switch
-from mcp_server.services.slots import Berth, Seen, Slots, Step
+from mcp_server.services.slots import Seen, Slots, Step
 
 BOTH: tuple[SlotName, ...] = ("blue", "green")
 
@@ -158,7 +159,7 @@ class SlotBoard:
             if planned is not None:
                 return planned
             emptied = await tx.slots.save(vacated(pair, name, await tx.now()))
-            await self._slots.free_port_of(tx, berth, emptied)
+            await self._slots.ports.free_of(tx, berth, emptied)
             return PlanResult(status="done", message=f"{name} is empty.", effects=effects)
 
         result = await self._calls.write(call, clean, PlanResult)

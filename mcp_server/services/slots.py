@@ -9,26 +9,23 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, NamedTuple
 
 import anyio
 from pydantic import SecretStr
 
-from mcp_server.domain.databases import PortAllocation, Site, port_key
+from mcp_server.domain.databases import Site
 from mcp_server.domain.deployments import Deployment, Release
 from mcp_server.domain.errors import (
     Conflict,
     Invalid,
     NotFound,
     QuaymasterError,
-    QuotaExceeded,
     Unavailable,
 )
 from mcp_server.domain.hosts import environment_host, preview_host
 from mcp_server.domain.redaction import HIDDEN, redacted_text
-from mcp_server.domain.routes import Preview, Target, route_name
-from mcp_server.domain.slots import SlotName, SlotPair, pair_key
+from mcp_server.domain.routes import Preview, Target
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.workloads import (
     LABEL,
@@ -39,14 +36,15 @@ from mcp_server.domain.workloads import (
     Ref,
     Workload,
     slot_workload,
-    slot_workload_name,
 )
 from mcp_server.ports.databases import Machine
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.readiness import Readiness
-from mcp_server.ports.store import Intent, Store, Transaction
+from mcp_server.ports.store import Store
+from mcp_server.services.berths import Berth
 from mcp_server.services.project_networks import ProjectNetworks
+from mcp_server.services.slot_ports import PORT_TRIES, SlotPorts
 from mcp_server.services.works import Tell, nobody
 
 log = logging.getLogger(__name__)
@@ -59,13 +57,10 @@ Health = Literal["healthy", "unhealthy", "starting", "missing", "stopped"]
 DEPLOYMENT = f"{LABEL}.deployment"
 """The label that names the deployment that a container belongs to."""
 
-PORT_TRIES = 8
 LOOK_PAUSE = 0.1
 ANSWER_SECONDS = 5.0
 LAST_LINES = 20
 SHORTEST_SECRET = 4
-TIDY = Intent("deploy_project", "quaymaster")
-"""Looking after slots goes on wherever deploying does."""
 
 
 def _ranges() -> Mapping[EnvironmentName, range]:
@@ -85,28 +80,6 @@ class SlotOptions:
     base_domain: str = "localhost"
     ports: Mapping[EnvironmentName, range] = field(default_factory=_ranges)
     drain_seconds: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Berth:
-    """One slot of one project and environment. `uid` is the project's."""
-
-    project: str
-    uid: str
-    environment: EnvironmentName
-    slot: SlotName
-
-    @property
-    def name(self) -> str:
-        return slot_workload_name(self.project, self.environment, self.slot)
-
-    @property
-    def route(self) -> str:
-        return route_name(self.project, self.environment)
-
-    @property
-    def pair(self) -> str:
-        return pair_key(self.project, self.environment)
 
 
 class Seen(NamedTuple):
@@ -133,11 +106,10 @@ class Slots:
         options: SlotOptions,
         step: Step,
     ) -> None:
-        self._store = store
         self._engine = engine
         self._networks = ProjectNetworks(engine, site)
         self._readiness = readiness
-        self._machine = machine
+        self.ports = SlotPorts(store, machine, site, options.ports)
         self._step = step
         self.edge = edge
         self.site = site
@@ -147,10 +119,6 @@ class Slots:
 
     def ref(self, berth: Berth) -> Ref:
         return Ref(name=berth.name, owner=self.site.owner(berth.uid))
-
-    def holder(self, berth: Berth) -> str:
-        """Whose a port is: several homes may share a host and the list of its ports."""
-        return f"{self.site.home}/{berth.uid}/{berth.environment}/{berth.slot}"
 
     def host(self, berth: Berth) -> str:
         return environment_host(berth.project, berth.environment, self.options.base_domain)
@@ -196,7 +164,7 @@ class Slots:
         network = await self._networks.ensure(berth.project, berth.uid)
         avoid: set[int] = set()
         for _ in range(PORT_TRIES):
-            port = await self._take_port(berth, avoid)
+            port = await self.ports.take(berth, avoid)
             self._step("slots.start.port")
             workload = self._workload(berth, deployment, release, image, variables, port, network.name)
             await self._engine.create(workload)
@@ -208,7 +176,7 @@ class Slots:
                     raise
                 avoid.add(port)
                 await self._engine.remove(workload.ref)
-                await self._store.run(partial(self._give_port_back, berth=berth), TIDY)
+                await self.ports.give_back(berth)
                 continue
             self._step("slots.start.started")
             return port
@@ -390,72 +358,6 @@ class Slots:
             if error.details.get("owner") != "foreign":
                 raise
         self._step("slots.removed")
-
-    # -- ports -------------------------------------------------------------------------------------------
-
-    async def _take_port(self, berth: Berth, avoid: set[int]) -> int:
-        for _ in range(PORT_TRIES):
-            port = await self._candidate(berth, avoid)
-            try:
-                await self._store.run(partial(self._keep_port, berth=berth, port=port), TIDY)
-                return port
-            except Conflict:
-                avoid.add(port)
-        raise Unavailable("other deployments take the ports of this host faster than this one")
-
-    async def _candidate(self, berth: Berth, avoid: set[int]) -> int:
-        ports = self.options.ports[berth.environment]
-        given = await self._store.read(lambda tx: tx.ports.of_host(self.site.host))
-        mine = [one.port for one in given if one.holder == self.holder(berth) and one.port not in avoid]
-        taken = {one.port for one in given} | avoid
-        first = sum(self.holder(berth).encode()) % len(ports)
-        candidates: tuple[int, ...] = (*mine, *ports[first:], *ports[:first])
-        for port in candidates:
-            if (port in mine or port not in taken) and self._machine.port_is_free(port):
-                return port
-        raise QuotaExceeded(
-            f"no port from {ports.start} to {ports.stop - 1} is free on this host for {berth.environment}",
-            next="Clean up slots that are no longer needed, or widen the range of ports.",
-        )
-
-    async def _keep_port(self, tx: Transaction, *, berth: Berth, port: int) -> None:
-        """In the pair and in the list of the host, where no two can have it."""
-        pair = await tx.slots.hold(berth.pair)
-        if pair is None:
-            raise Conflict("the project was deleted meanwhile")
-        slot = pair.slot(berth.slot)
-        allocation = await tx.ports.hold(port_key(self.site.host, port))
-        if allocation is not None and allocation.holder != self.holder(berth):
-            raise Conflict("the port was taken meanwhile")
-        if slot.port not in (None, port):
-            await self.free_port(tx, berth, slot.port)
-        if allocation is None:
-            now = await tx.now()
-            await tx.ports.add(
-                PortAllocation(
-                    host=self.site.host, port=port, holder=self.holder(berth), purpose="slot", created_at=now
-                )
-            )
-        if slot.port != port:
-            await tx.slots.save(pair.put(berth.slot, slot.change(port=port)))
-
-    async def _give_port_back(self, tx: Transaction, *, berth: Berth) -> None:
-        pair = await tx.slots.hold(berth.pair)
-        if pair is not None:
-            await self.free_port_of(tx, berth, pair)
-
-    async def free_port_of(self, tx: Transaction, berth: Berth, pair: SlotPair) -> SlotPair:
-        """Within a transaction that holds the pair: the berth has no port any more."""
-        slot = pair.slot(berth.slot)
-        await self.free_port(tx, berth, slot.port)
-        return await tx.slots.save(pair.put(berth.slot, slot.change(port=None))) if slot.port else pair
-
-    async def free_port(self, tx: Transaction, berth: Berth, port: int | None) -> None:
-        if port is None:
-            return
-        allocation = await tx.ports.hold(port_key(self.site.host, port))
-        if allocation is not None and allocation.holder == self.holder(berth):
-            await tx.ports.remove(allocation)
 
 
 def without_secrets(text: str, variables: Variables) -> str:

@@ -71,8 +71,10 @@ def dying_at(point: str, kill: Callable[[], None]) -> Callable[[str], None]:
 
 def steps_of(desk: Desk, step: Callable[[str], None]) -> None:
     hosting = desk.house.hosting
-    for service in (hosting.slots, hosting.rollouts, hosting.switching, hosting.recovery):
+    for service in (hosting.slots, hosting.rollouts, hosting.recovery):
         service._step = step
+    for part in (hosting.switching, hosting.moves, hosting.switch_ends):
+        part._step = step
 
 
 @pytest.mark.timeout(900)

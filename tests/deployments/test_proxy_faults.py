@@ -55,13 +55,18 @@ async def test_a_proxy_that_is_taken_away_at_any_step_is_brought_back_and_the_ou
         await two_versions(desk, harbour)
         for step in points(STEPS, soak, rng, 4):
             for tool, version, more in (("promote", "v2", {}), ("rollback", "v1", {"reason": "drill"})):
-                desk.house.hosting.switching._step = meddling(desk, harbour, *step.split())
+                meddled(desk, meddling(desk, harbour, *step.split()))
                 moved = await desk.call(tool, {"project": harbour.project, **more})
                 status = await told_truly(desk, harbour)
                 assert not moved.is_error, (step, moved.structured_content)
                 assert status[status["active"]]["version"] == version, step
                 assert harbour.version() == version, step
                 await proxied_again(desk, harbour)
+
+
+def meddled(desk: Desk, step: Callable[[str], None]) -> None:
+    for part in (desk.house.hosting.switching, desk.house.hosting.moves, desk.house.hosting.switch_ends):
+        part._step = step
 
 
 async def proxied_again(desk: Desk, harbour: Harbour) -> None:
@@ -77,7 +82,7 @@ async def test_a_proxy_that_cannot_be_had_back_leaves_the_traffic_where_it_was_a
     async with harbour.server() as desk:
         await two_versions(desk, harbour)
         hosting = desk.house.hosting
-        hosting.switching._step = meddling(desk, harbour, "remove", "switch.pointed")
+        meddled(desk, meddling(desk, harbour, "remove", "switch.pointed"))
         came_back = hosting.edge.ensure
 
         async def refuse(*_: Any) -> None:

@@ -10,8 +10,8 @@ import pytest
 from mcp_server.domain.databases import PortAllocation
 from mcp_server.domain.slots import SlotPair
 from mcp_server.ports.store import Transaction
+from mcp_server.services.berths import Berth
 from mcp_server.services.recovery import Recovery
-from mcp_server.services.slots import Berth
 from tests.deployments.conftest import Harbour
 from tests.deployments.test_faults import TEST, killed_at, two_versions
 from tests.deployments.truth import ports, told_truly
@@ -98,7 +98,7 @@ async def left_port(tx: Transaction, *, desk: Desk, harbour: Harbour) -> None:
     assert pair is not None
     assert project is not None
     port, berth = harbour.ports["staging"][-1], Berth(project.name, project.uid, "staging", "green")
-    holder = desk.house.hosting.slots.holder(berth)
+    holder = desk.house.hosting.slots.ports.holder(berth)
     now = await tx.now()
     await tx.ports.add(
         PortAllocation(host=site.host, port=port, holder=holder, purpose="slot", created_at=now)

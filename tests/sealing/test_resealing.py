@@ -14,8 +14,8 @@ from mcp_server.domain.backups import Backup
 from mcp_server.domain.environments import EnvironmentVersion
 from mcp_server.domain.errors import Unavailable
 from mcp_server.ports.store import Transaction
-from mcp_server.services.environments import Vault
 from mcp_server.services.resealing import Resealing
+from mcp_server.services.vault import Vault
 from tests.services.processes import run_quaymaster
 from tests.usecases.conftest import make_world as make_world
 from tests.usecases.world import SETUP, World
