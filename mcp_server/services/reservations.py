@@ -14,6 +14,7 @@ from mcp_server.domain.locks import canonical_paths
 from mcp_server.domain.projects import Project
 from mcp_server.domain.results import Result
 from mcp_server.domain.slots import SlotName, SlotPair, pair_key
+from mcp_server.domain.tasks import Task
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.validation import checked
 from mcp_server.domain.workloads import image_name
@@ -197,12 +198,18 @@ def require_no_switch(pair: SlotPair) -> None:
         )
 
 
-async def _require_task(tx: Reading, caller: Caller, project: Project, task_id: str | None) -> None:
-    if task_id is None:
-        return
+async def task_here(tx: Reading, caller: Caller, project: Project, task_id: str) -> Task:
+    """The task, which must be one of this project. Raises NotFound, Invalid."""
     task = await task_of(tx, caller, task_id)
     if task.project != project.name:
         raise Invalid.field("task_id", "must be a task of this project")
+    return task
+
+
+async def _require_task(tx: Reading, caller: Caller, project: Project, task_id: str | None) -> None:
+    if task_id is None:
+        return
+    task = await task_here(tx, caller, project, task_id)
     if task.status in ("deployed", "cancelled"):
         raise Conflict(f"the task has ended ({task.status})", next="Name another task, or none.")
 

@@ -136,7 +136,9 @@ async def _finish_task(tx: Transaction, pair: SlotPair, switch: Switch) -> None:
         return
     task = await tx.tasks.get(switch.task_id)
     project = await tx.projects.get(pair.project)
-    if task is None or project is None or task.status in ("deployed", "cancelled"):
+    if task is None or project is None or task.project != project.name:
+        return
+    if task.status in ("deployed", "cancelled"):
         return
     caller = Caller(team_id=project.team_id, role="member", user=switch.by, key_id="quaymaster")
     board = await held_board(tx, caller, pair.project, holder_of(caller))

@@ -15,7 +15,7 @@ from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
 from mcp_server.services.lock_board import held_board
 from mcp_server.services.lock_views import locked
-from mcp_server.services.reservations import Reservations, require_no_switch
+from mcp_server.services.reservations import Reservations, require_no_switch, task_here
 
 
 class SwitchBegun(Result):
@@ -44,6 +44,8 @@ class SwitchIntents:
         fence: int | None,
     ) -> SwitchBegun:
         project = await project_of(tx, call.caller, name)
+        if task_id is not None:
+            await task_here(tx, call.caller, project, task_id)
         ahead = await tx.slots.get(key)
         waiting = None if ahead is None else await tx.deployments.get(ahead.slot(ahead.idle).deployment or "")
         task = task_id or (None if waiting is None else waiting.task_id)

@@ -12,7 +12,7 @@ from mcp_server.domain.callers import Caller
 from mcp_server.ports.store import Intent, Transaction
 from tests.deployments.conftest import Harbour
 from tests.deployments.truth import at_rest, told_truly
-from tests.tools.desk import Desk
+from tests.tools.desk import OWNER, Desk
 
 TEST = Intent("deploy_project", "test")
 CANARY = "s3cret-c4nary-77"
@@ -356,6 +356,26 @@ async def test_a_promote_waits_for_the_locks_of_others_and_ends_its_own_task(har
         task = await desk.done("get_task", {"task_id": mine})
         assert (task["status"], task["deploy_id"] is not None) == ("deployed", True)
         assert (await desk.done("list_locks", ann))["locks"] == []
+
+
+@pytest.mark.timeout(200)
+async def test_a_promote_ends_no_task_of_another_project_or_team(harbour: Harbour) -> None:
+    ann, beside = {"project": harbour.project}, {"project": f"{harbour.project}b"}
+    async with harbour.server() as desk:
+        stranger = await desk.other_team()
+        theirs = {"project": f"{harbour.project}c"}
+        await desk.done("create_project", {"name": theirs["project"]}, caller=stranger)
+        foreign = (await desk.done("create_task", {**theirs, "title": "Theirs"}, caller=stranger))["id"]
+        await desk.done("create_project", {"name": harbour.project})
+        await desk.done("create_project", {"name": beside["project"]})
+        other = (await desk.done("create_task", {**beside, "title": "Other"}))["id"]
+        await desk.done("deploy_project", harbour.deploy())
+        for task, code in ((foreign, "NOT_FOUND"), (other, "INVALID"), ("no-such-task", "NOT_FOUND")):
+            assert (await refusal(desk, "promote", {**ann, "task_id": task}))["code"] == code, task
+        assert (await told_truly(desk, harbour))["active"] is None
+        await desk.done("promote", ann)
+        for task, caller in ((foreign, stranger), (other, OWNER)):
+            assert (await desk.done("get_task", {"task_id": task}, caller=caller))["status"] == "draft"
 
 
 @pytest.mark.timeout(200)
