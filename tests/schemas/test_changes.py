@@ -294,3 +294,13 @@ def test_any_change_of_a_postgres_schema_keeps_the_rows_that_it_does_not_call_lo
     postgres_bench: Bench, one, two
 ):
     asyncio.run(rows_survive(postgres_bench.url, one, two))
+
+
+async def test_the_comment_of_a_column_is_written_once_and_taken_away(postgres_bench):
+    table = 'CREATE TABLE "Ünï" (id integer, a text);\n'
+    postgres_bench.schema(f"{table}COMMENT ON COLUMN \"Ünï\".a IS 'it''s';")
+    assert await push(postgres_bench) == ()
+    assert (await postgres_bench.databases().difference(postgres_bench.one())).empty
+    postgres_bench.schema(table)
+    assert await push(postgres_bench) == ()
+    assert (await postgres_bench.databases().difference(postgres_bench.one())).empty

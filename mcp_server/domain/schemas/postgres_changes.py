@@ -230,18 +230,26 @@ class _Postgres:
     def _is_remade(self, name: str) -> bool:
         kind, _, thing = name.partition(" ")
         view = thing.removeprefix("VIEW ") if kind == "MATERIALIZED" else thing
+        if kind == "COLUMN":
+            table, _, column = split_last(thing)
+            was, becomes = self._column(self.start, table, column), self._column(self.goal, table, column)
+            return table in self.touched.views or was != becomes
         return (
             view in self.touched.views
             or (kind == "INDEX" and thing in self.touched.indexes)
             or (kind == "TYPE" and thing in self.touched.retyped)
-            or kind == "COLUMN"
         )
+
+    def _column(self, catalog: Catalog, table: str, column: str) -> Column | None:
+        found = catalog.tables.get(table)
+        return None if found is None else next((each for each in found.columns if each.name == column), None)
 
     def _remains(self, name: str) -> bool:
         kind, _, thing = name.partition(" ")
         goal = self.goal
         return {
             "TABLE": thing in goal.tables,
+            "COLUMN": self._column(goal, *split_last(thing)[::2]) is not None,
             "SEQUENCE": thing in goal.sequences,
             "VIEW": thing in goal.views,
             "INDEX": thing in goal.indexes,
