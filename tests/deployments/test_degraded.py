@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 import anyio
 import pytest
 
 from mcp_server.adapters.failover.store import FailoverStore
 from tests.deployments.conftest import Harbour
+from tests.deployments.test_engine_faults import dying_at, steps_of
+from tests.deployments.test_faults import CLEANUP, DEPLOY, SWITCH, points, two_versions
+from tests.deployments.truth import told_truly
 from tests.services.postgres import PostgresServer
 from tests.tools.desk import Desk
+
+BOTH = ("blue", "green")
 
 
 async def in_mode(desk: Desk, mode: str) -> None:
@@ -58,3 +66,51 @@ async def test_deploy_promote_and_rollback_go_on_without_postgresql_and_are_repl
             assert harbour.version() == "v2"
     finally:
         harbour.engine.clear(installation)
+
+
+@pytest.mark.timeout(1200)
+async def test_postgresql_that_is_killed_at_any_step_ends_neither_a_deploy_nor_a_switch(
+    harbour: Harbour, own_postgres: PostgresServer, soak: bool, rng: random.Random
+) -> None:
+    installation, ann = "", {"project": harbour.project}
+    try:
+        async with harbour.server(database_url=own_postgres.url) as desk:
+            installation = desk.house.hosting.site.installation
+            harbour.owner = desk.house.hosting.site.owner()
+            await two_versions(desk, harbour)
+            for point in points([one for one in DEPLOY if "edge." not in one], soak, rng, 2):
+                steps_of(desk, dying_at(point, own_postgres.kill))
+                again = await desk.done("deploy_project", harbour.deploy("demo-v2"))
+                assert again["status"] == "success", (point, again)
+                await back(desk, harbour, own_postgres)
+            for point in points([one for one in SWITCH if not one.startswith("edge.")], soak, rng, 2):
+                steps_of(desk, dying_at(point, own_postgres.kill))
+                await desk.done("promote", ann)
+                assert harbour.version() == "v2", point
+                await back(desk, harbour, own_postgres)
+                steps_of(desk, dying_at(point, own_postgres.kill))
+                await desk.done("rollback", {**ann, "reason": "drill"})
+                assert harbour.version() == "v1", point
+                await back(desk, harbour, own_postgres)
+            for point in points(CLEANUP, soak, rng, 1):
+                plan = await desk.done("cleanup_slot", ann)
+                steps_of(desk, dying_at(point, own_postgres.kill))
+                await desk.done("cleanup_slot", {**ann, "plan_token": plan["plan_token"]})
+                status = await back(desk, harbour, own_postgres)
+                assert status["green"]["state"] == "empty", point
+                await desk.done("deploy_project", harbour.deploy("demo-v2"))
+    finally:
+        harbour.engine.clear(installation)
+
+
+async def back(desk: Desk, harbour: Harbour, postgres: PostgresServer) -> dict[str, Any]:
+    """The status is true while PostgreSQL is away, and the same once it is back."""
+    steps_of(desk, lambda _: None)
+    without = await told_truly(desk, harbour)
+    postgres.start()
+    await in_mode(desk, "primary")
+    after = await told_truly(desk, harbour)
+    names = ("active", "rollback", "rollback_version", "last_switch")
+    assert {name: after[name] for name in names} == {name: without[name] for name in names}
+    assert [after[slot]["deployment"] for slot in BOTH] == [without[slot]["deployment"] for slot in BOTH]
+    return after
