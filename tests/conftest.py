@@ -19,7 +19,7 @@ from tests.services.programs import put_on_path
 from tests.services.proxy import TcpProxy
 from tests.services.redis import RedisMissing, RedisServer
 
-pytest_plugins = ["tests.services.engine"]
+pytest_plugins = ["tests.services.engine", "tests.services.registry"]
 
 DEFAULT_SEED = 20_261_121
 POSTGRES_FIXTURES = {"postgres", "database_url", "own_postgres", "postgres_proxy", "postgres_template"}

@@ -4,6 +4,7 @@ Fixtures (this module is a pytest plugin): `engine`, `image`, `owner`, `orchestr
 asks the engine by itself, without the product's adapter, so that a test compares two views.
 """
 
+import base64
 import contextlib
 import http.client
 import json
@@ -11,7 +12,7 @@ import os
 import socket
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -53,14 +54,22 @@ class DockerEngine:
     def address(self) -> str:
         return f"unix://{self._path}"
 
-    def ask(self, method: str, path: str, body: Any = None, *, seconds: float = 60) -> Any:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        seconds: float = 60,
+        headers: Mapping[str, str] = {},
+    ) -> Any:
         """The JSON of the answer (text when it is none, None when empty). EngineError for a refusal."""
         raw = isinstance(body, bytes)
         data = body if raw or body is None else json.dumps(body).encode()
         connection = _UnixConnection(self._path, seconds)
         try:
             kind = "application/x-tar" if raw else "application/json"
-            connection.request(method, path, body=data, headers={"Content-Type": kind})
+            connection.request(method, path, body=data, headers={"Content-Type": kind, **headers})
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         finally:
@@ -80,6 +89,14 @@ class DockerEngine:
             if error.status == 404:
                 return None
             raise
+
+    def push(self, name: str) -> None:
+        """To the registry that the name names; the engine wants to be told who pushes, be it nobody."""
+        repository, _, tag = name.rpartition(":")
+        nobody = {"X-Registry-Auth": base64.b64encode(b"{}").decode()}
+        told = self.ask("POST", f"/images/{repository}/push?tag={tag}", seconds=120, headers=nobody)
+        if "errorDetail" in str(told):
+            raise EngineError(500, str(told)[-500:])
 
     def load_image(self, archive: bytes) -> None:
         self.ask("POST", "/images/load", archive)

@@ -48,6 +48,7 @@ class Detection:
     async def _ask(self) -> EngineStatus:
         address = self._engine.address
         try:
+            self._engine.load()
             async with asyncio.timeout(PATIENCE):
                 version = await self._engine.send("GET", "version")
                 info = await self._info()

@@ -58,6 +58,10 @@ class Engine:
         if connector is not None:
             await connector.close()
 
+    def load(self) -> None:
+        """The driver, whose time is not the engine's."""
+        self._client()
+
     async def send(
         self,
         method: str,
@@ -106,11 +110,14 @@ class Engine:
                 headers={"Content-Type": kind},
                 timeout=timeout,
             )
-            async with query as response:
-                try:
-                    yield response
-                finally:
-                    response.close()
+            try:
+                async with query as response:
+                    try:
+                        yield response
+                    finally:
+                        response.close()
+            except aiohttp.SocketTimeoutError as error:
+                raise Unavailable(f"Nothing more was heard for {silence or 0:g} s.", next=CHECK) from error
 
     @asynccontextmanager
     async def call(self, seconds: float | None = QUICK) -> AsyncIterator[aiodocker.Docker]:

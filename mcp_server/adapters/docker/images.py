@@ -126,17 +126,21 @@ class _Layers:
         self._name = name
         self._done: dict[str, bool] = {}
         self._bytes: dict[str, tuple[int, int]] = {}
+        self._again: set[str] = set()
 
     def line_after(self, event: Mapping[str, Any]) -> str:
         layer, status = event.get("id"), event.get("status") or ""
         if layer and status != f"Pulling from {self._name}":
             self._done[layer] = status in ("Pull complete", "Already exists")
             detail = event.get("progressDetail") or {}
+            (self._again.add if status.startswith("Retrying") else self._again.discard)(layer)
             if status == "Downloading" and detail.get("total"):
                 self._bytes[layer] = (detail.get("current") or 0, detail["total"])
         here, total = (sum(part) for part in zip(*self._bytes.values(), (0, 0), strict=True))
         line = f"pulling {self._name}: {sum(self._done.values())} of {len(self._done)} layers"
-        return f"{line}, {here / 1e6:.0f} of {total / 1e6:.0f} MB" if total else line
+        if total:
+            line = f"{line}, {here / 1e6:.0f} of {total / 1e6:.0f} MB"
+        return f"{line}; the registry broke off, it is tried again" if self._again else line
 
 
 class _Teller:
