@@ -146,7 +146,7 @@ def _furnished(
             drop_copies=branches.drop_copies,
             tidy=hosting.tidy,
         ),
-        tasks=Tasks(calls),
+        tasks=Tasks(calls, quota=settings.quota_tasks),
         locks=locks,
         staged=Staged(locks),
         teams=Teams(calls, prefix=settings.key_prefix),

@@ -144,11 +144,7 @@ class Settings(BaseModel):
     quota_domains: Count = _variable(200, "Most domains of a team.")
     quota_members: Count = _variable(200, "Most members of a team.")
     quota_keys: Count = _variable(200, "Most API keys of a team that are not revoked.")
-    quota_tasks: Count = _variable(5000, "Most open tasks of a team. Not enforced yet.")
-    quota_locks: Count = _variable(
-        10000,
-        "Most file locks of a team that are held at one time. Not enforced yet; a holder has at most 2,000 in a project.",
-    )
+    quota_tasks: Count = _variable(5000, "Most open tasks of a team.")
 
     toolsets: ToolsetList = _variable(
         ("default",), "Toolsets that clients see when they do not choose; default and all are names too."

@@ -251,6 +251,10 @@ class Tasks(Repository[Task], Protocol):
         """Newest first, then by id."""
         ...
 
+    async def count_open(self, team_id: str) -> int:
+        """How many tasks of the team have not ended."""
+        ...
+
 
 class LockScopes(Repository[LockScope], Protocol):
     """Key: `project`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcp_server.domain.callers import Caller, holder_of
-from mcp_server.domain.errors import Invalid
+from mcp_server.domain.errors import Invalid, QuotaExceeded
 from mcp_server.domain.locks import canonical_paths
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.records import Moment, Value
@@ -71,8 +71,11 @@ class TaskList(Result):
 
 
 class Tasks:
-    def __init__(self, calls: Calls) -> None:
+    """`quota` is the most tasks of a team that have not ended."""
+
+    def __init__(self, calls: Calls, *, quota: int = 5000) -> None:
         self._calls = calls
+        self._quota = quota
 
     async def create(
         self,
@@ -85,13 +88,14 @@ class Tasks:
         affected_files: Sequence[str] = (),
         affected_areas: Sequence[str] = (),
     ) -> TaskView:
-        """A new task, as a draft of the caller."""
+        """A new task, as a draft of the caller. Raises QuotaExceeded when the team has too many open ones."""
         files = _files(affected_files)
         task_id = call.new_id("task")
         call.about("tasks", task_id)
 
         async def create(tx: Transaction) -> TaskView:
             found = await project_of(tx, call.caller, project)
+            await self._require_room(tx, found.team_id)
             now = await tx.now()
             task = drafted(
                 {
@@ -166,7 +170,10 @@ class Tasks:
         affected_files: Sequence[str] | None = None,
         affected_areas: Sequence[str] | None = None,
     ) -> TaskView:
-        """Change what is given; an ended task's locks are released with it, others' leases begin anew."""
+        """Change what is given; an ended task's locks are released with it, others' leases begin anew.
+
+        Raises QuotaExceeded when an ended task is reopened and the team has too many open ones.
+        """
         fields = _given(
             title=title,
             description=description,
@@ -185,6 +192,8 @@ class Tasks:
             changed = edited(task, fields, board.now)
             if status is not None:
                 changed = moved(changed, status, board.now)
+                if task.status in ENDED and changed.status not in ENDED:
+                    await self._require_room(tx, task.team_id)
             if note is not None:
                 changed = noted(changed, note, call.caller.user, board.now)
             if changed is not task:
@@ -196,6 +205,13 @@ class Tasks:
             return _view(changed, (*board.notices, *told))
 
         return await self._calls.write(call, update, TaskView)
+
+    async def _require_room(self, tx: Transaction, team_id: str) -> None:
+        if await tx.tasks.count_open(team_id) >= self._quota:
+            raise QuotaExceeded(
+                f"the team has {self._quota} open tasks, the most it may have",
+                next="End some with update_task: done or cancelled.",
+            )
 
 
 async def _concerned(tx: Reading, caller: Caller, task: Task) -> bool:

@@ -13,6 +13,7 @@ from mcp_server.domain.errors import Conflict, Invalid
 from mcp_server.domain.nouns import BY_NOUN
 from mcp_server.domain.pages import encode_cursor
 from mcp_server.domain.records import Record
+from mcp_server.domain.tasks import TRANSITIONS
 from mcp_server.ports.repositories import Repository
 from mcp_server.ports.store import Reading, Store, Transaction
 from tests.store import samples
@@ -224,6 +225,26 @@ async def test_tasks_are_paged_newest_first_and_filtered(ready: Store) -> None:
     page = await ready.read(lambda tx: tx.tasks.of_project("app", statuses=["review"]))
     assert {t.id for t in page.items} == {"t1", "t3"}
     assert (await ready.read(lambda tx: tx.tasks.of_project("app", author="nobody"))).items == []
+
+
+async def test_the_open_tasks_of_a_team_are_counted_and_the_ended_ones_are_not(ready: Store) -> None:
+    async def fill(tx: Transaction) -> None:
+        await tx.teams.add(samples.team("other"))
+        await tx.projects.add(samples.project("foreign", team_id="other"))
+        await tx.tasks.add(samples.task("theirs", team_id="other", project="foreign"))
+        for status in TRANSITIONS:
+            await tx.tasks.add(samples.task(status, status=status))
+
+    async def end(tx: Transaction) -> None:
+        task = await tx.tasks.hold("review")
+        assert task is not None
+        await tx.tasks.save(task.change(status="done"))
+
+    await ready.run(fill, SETUP)
+    assert await ready.read(lambda tx: tx.tasks.count_open("acme")) == 3
+    await ready.run(end, SETUP)
+    assert await ready.read(lambda tx: tx.tasks.count_open("acme")) == 2
+    assert await ready.read(lambda tx: tx.tasks.count_open("nobody")) == 0
 
 
 async def test_a_cursor_that_was_not_given_is_invalid(ready: Store) -> None:

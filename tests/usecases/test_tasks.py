@@ -1,12 +1,14 @@
 """Work tasks as a caller meets them, over every store."""
 
 import itertools
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from mcp_server.domain.errors import Conflict, Forbidden, Invalid, NotFound, QuotaExceeded
 from mcp_server.domain.tasks import ENDED, TRANSITIONS, TaskStatus
+from mcp_server.services.tasks import Tasks
 from tests.usecases.workshops import ANN, BOB, EVE, VIC, Workshop
 
 STATUSES: tuple[TaskStatus, ...] = get_args(TaskStatus)
@@ -49,6 +51,20 @@ async def test_a_task_moves_only_along_its_table(workshop: Workshop, before: Tas
             await workshop.update_task(ANN, task.id, status=after)
         assert set(refused.value.details["allowed"]) == TRANSITIONS[before]
         assert (await workshop.get_task(ANN, task.id)).status == before
+
+
+async def test_a_team_has_at_most_its_quota_of_open_tasks_and_ending_one_makes_room(workshop: Workshop):
+    small = replace(workshop, tasks=Tasks(workshop.calls, quota=2))
+    first, _ = await small.create_task(ANN), await small.create_task(ANN, project="blog")
+
+    with pytest.raises(QuotaExceeded):
+        await small.create_task(BOB)
+    await small.update_task(ANN, first.id, status="cancelled")
+    await small.create_task(BOB)
+    with pytest.raises(QuotaExceeded):
+        await small.update_task(ANN, first.id, status="draft")
+    assert (await small.get_task(ANN, first.id)).status == "cancelled"
+    await small.create_task(EVE, project="den")
 
 
 async def test_an_update_changes_what_is_given_and_nothing_else(workshop: Workshop):

@@ -45,6 +45,16 @@ class TaskRows(Rows[Task]):
         )
         return self._page(rows, limit, "created_at", "id")
 
+    async def count_open(self, team_id: str) -> int:
+        row = await self._session.one(
+            """
+            SELECT count(*) AS count FROM work_tasks
+            WHERE team_id = $1 AND status IN ('draft', 'in-progress', 'review')
+            """,
+            team_id,
+        )
+        return 0 if row is None else int(row["count"])
+
     async def _insert(self, record: Task) -> Row | None:
         return await self._session.one(
             """

@@ -10,6 +10,7 @@ from typing import Any
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.nouns import BY_NOUN
 from mcp_server.domain.paths import root_of
+from mcp_server.domain.tasks import ENDED
 
 Order = tuple[Any, ...]
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -134,6 +135,7 @@ VERSIONS_OF_ENVIRONMENT = Listing(
     _version_of,
     1,
 )
+OPEN_TASKS_OF_TEAM = _by_text("tasks", lambda r: None if r.status in ENDED else r.team_id, "id")
 TASKS_OF_PROJECT = _by_time("tasks", lambda r: r.project, "created_at", newest=True)
 LOCKS_OF_PROJECT = _by_text("locks", lambda r: r.project, "path", "id")
 LOCKS_BY_ROOT = Listing(
@@ -175,6 +177,7 @@ LISTINGS: tuple[Listing, ...] = (
     DOMAINS_OF_PROJECT,
     ENVIRONMENTS_OF_PROJECT,
     VERSIONS_OF_ENVIRONMENT,
+    OPEN_TASKS_OF_TEAM,
     TASKS_OF_PROJECT,
     LOCKS_OF_PROJECT,
     LOCKS_BY_ROOT,

@@ -314,6 +314,9 @@ class RegistryTasks(Kept[Task]):
         )
         return cut(wanted, indexes.TASKS_OF_PROJECT, limit)
 
+    async def count_open(self, team_id: str) -> int:
+        return self._view.count(indexes.OPEN_TASKS_OF_TEAM, team_id)
+
 
 class RegistryLockScopes(Kept[LockScope]):
     kind = LockScope
