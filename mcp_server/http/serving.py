@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mcp_server.domain.errors import Invalid
+from mcp_server.http.gathering import GatheringProtocol
 
 CUT_SECONDS = 5
 """After the drain, how long connections that are still open may go on."""
@@ -49,6 +50,7 @@ class WebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=GatheringProtocol,
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,

@@ -42,6 +42,7 @@ from mcp_server.domain.results import Result
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.works import Tell
 from mcp_server.tools import answers
+from mcp_server.tools.at_once import AtOnce
 from mcp_server.tools.catalogue import Catalogue, Tool
 from mcp_server.tools.long_calls import LongCalls
 from mcp_server.tools.visits import Door, Visit
@@ -221,7 +222,8 @@ class QuaymasterServer(MCPServer[None]):
         """The streamable HTTP endpoint at /mcp and the custom routes. Hosts and keys are checked before
         it."""
         unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        return AuthContextMiddleware(self.streamable_http_app(transport_security=unchecked))
+        app = self.streamable_http_app(transport_security=unchecked)
+        return AuthContextMiddleware(AtOnce(app, self.inner, self.catalogue, unchecked))
 
     @contextmanager
     def admit(self, scope: Scope, visit: Visit) -> Iterator[None]:

@@ -465,13 +465,15 @@ def with_key(inner: ASGIApp, key: str) -> ASGIApp:
 def main(port: int, key: str) -> None:
     import os
 
-    real_server, real_web = app.make_server, serving.WebServer
+    import mcp_server.app.serving as served
+
+    real_server, real_web = served.make_server, serving.WebServer  # type: ignore[attr-defined]
 
     class WithKey(real_web):  # type: ignore[valid-type, misc]
         def __init__(self, inner: ASGIApp, **named: Any) -> None:
             super().__init__(with_key(inner, key), **named)
 
-    app.serving.make_server = lambda house: add_fixtures(real_server(house))  # type: ignore[attr-defined]
+    served.make_server = lambda house: add_fixtures(real_server(house))  # type: ignore[attr-defined]
     serving.WebServer = WithKey  # type: ignore[misc, assignment]
     settings = config.load(os.environ, Path.cwd())
 
