@@ -60,7 +60,13 @@ def main() -> None:
         build(None).run("stdio")
         return
     url = sys.argv[3] if len(sys.argv) > 3 else None
-    uvicorn.run(build(url).streamable_http_app(), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
+    uvicorn.run(
+        build(url).streamable_http_app(),
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        log_level="error",
+        timeout_keep_alive=130,
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from starlette.types import ASGIApp
 from mcp_server.domain.errors import Invalid
 from mcp_server.http.gathering import GatheringProtocol
 
+IDLE_SECONDS = 130
+"""How long an idle connection is kept: longer than proxies keep theirs (nginx 60 s, Caddy 2 min) and than an agent thinks
+between two calls. Who reuses a connection in the moment in which it is closed gets an error instead of an answer."""
 CUT_SECONDS = 5
 """After the drain, how long connections that are still open may go on."""
 
@@ -55,6 +58,7 @@ class WebServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=CUT_SECONDS,
                 ws="none",
             )
