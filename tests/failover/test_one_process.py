@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
+from mcp_server.adapters.failover.store import FailoverStore
 from mcp_server.adapters.registry import maintenance
 from mcp_server.domain.audit import AuditFilter
 from mcp_server.domain.locks import next_fence
@@ -227,21 +230,29 @@ async def test_callers_are_not_kept_waiting_while_many_records_come_back(
 def slow(rough: PostgresServer) -> Iterator[PostgresServer]:
     """A PostgreSQL that takes more than two seconds for one of our writes, in three statements: each alone is quick
     enough, all of them take longer than callers are kept waiting."""
+    with slowed(rough, "work_tasks", "change_log", seconds=0.7):
+        yield rough
+
+
+@contextmanager
+def slowed(server: PostgresServer, *tables: str, seconds: float) -> Iterator[None]:
+    """Each row that is written to one of the tables takes so long."""
     database = "quaymaster"
-    rough.run_as_admin(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.7); RETURN NEW; END $$",
+    server.run_as_admin(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$",
         database=database,
     )
-    for table in ("work_tasks", "change_log"):
-        rough.run_as_admin(
+    for table in tables:
+        server.run_as_admin(
             f"CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION slow()",
             database=database,
         )
     try:
-        yield rough
+        yield
     finally:
-        rough.start()
-        rough.run_as_admin("DROP FUNCTION slow CASCADE", database=database)
+        server.start()
+        server.run_as_admin("DROP FUNCTION slow CASCADE", database=database)
 
 
 async def test_a_line_that_takes_longer_than_callers_may_wait_comes_back_all_the_same(
@@ -254,6 +265,35 @@ async def test_a_line_that_takes_longer_than_callers_may_wait_comes_back_all_the
         slow.start()
         await whole(store)
     await whole_and_equal(slow.url, home, {"during"})
+
+
+@pytest.mark.timeout(240)
+async def test_callers_that_write_faster_than_lines_are_replayed_do_not_keep_a_home_from_its_return(
+    rough: PostgresServer, home: Path
+) -> None:
+    written: set[str] = set()
+
+    async def write_on(store: FailoverStore, name: str) -> None:
+        for number in itertools.count():
+            await write(store, f"{name}-{number}")
+            written.add(f"{name}-{number}")
+
+    async with running(rough.url, home) as store:
+        await furnish(store)
+        rough.kill()
+        async with anyio.create_task_group() as callers:
+            for name in ("a", "b", "c"):
+                callers.start_soon(write_on, store, name)
+            while len(written) < 60:
+                await anyio.sleep(0.01)
+            rough.start()
+            with slowed(rough, "change_log", seconds=0.005):
+                with anyio.fail_after(100):
+                    while (await store.status()).mode != "primary":
+                        await anyio.sleep(0.01)
+                callers.cancel_scope.cancel()
+        await whole(store)
+    await whole_and_equal(rough.url, home, written)
 
 
 async def test_an_outage_in_the_middle_of_a_replay_is_one_more_outage(

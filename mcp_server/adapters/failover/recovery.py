@@ -42,6 +42,8 @@ class Recovery:
         self._mirror = mirror
         self._follower = follower
         self._adopted: set[Name] = set()
+        self._settled = 0
+        """How many lines were replayed by this process."""
 
     async def recover(self) -> Facts:
         """Replay and return to the mode primary. Raises Outage, and Foreign when nothing may be replayed."""
@@ -59,11 +61,13 @@ class Recovery:
         await self._replay_beside_calls(epoch)
         await self._adopt_ahead()
         while True:
+            before = self._settled
             async with self._mirror.switching():
                 with anyio.move_on_after(CALLERS_WAIT):
                     return await self._finish(epoch)
             await anyio.sleep(0.05)
-            await self._replay_some(epoch)  # a line may take longer than callers are kept waiting
+            if self._settled == before:  # a line takes longer than callers are kept waiting
+                await self._replay_some(epoch, most=1)
 
     async def still_here(self, *, again: bool) -> bool:
         """Whether the PostgreSQL that this home mirrors answers a fresh connection.
@@ -107,18 +111,19 @@ class Recovery:
         """For as long as it gains on them: callers that write faster than lines are replayed have to wait for the rest."""
         left = (await self._mirror.refresh()).pending
         while left > FEW:
-            replayed = await self._replay_some(epoch)
+            replayed = await self._replay_some(epoch, most=FEW)
             before, left = left, (await self._mirror.refresh()).pending
             if left > before - replayed / 2:
                 return
 
-    async def _replay_some(self, epoch: int) -> int:
-        """How many lines it were."""
-        lines = await self._mirror.pending(BATCH)
+    async def _replay_some(self, epoch: int, most: int = BATCH) -> int:
+        """Replay the next lines and return how many they were."""
+        lines = await self._mirror.pending(most)
         for line in lines:
             faults.at("failover.replay.before")
             await replay(self._primary, line, epoch=epoch)
             await self._mirror.settle(line.id)
+            self._settled += 1
             self._adopted.difference_update((change.noun, change.key) for change in line.changes)
             faults.at("failover.replay.settled")
         return len(lines)
