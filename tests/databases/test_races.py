@@ -24,7 +24,8 @@ from tests.store.backends import failover
 async def two_stores(
     request: pytest.FixtureRequest, home: Path, tmp_path: Path
 ) -> AsyncIterator[tuple[Store, Store]]:
-    """Of one installation: two processes' views of a home, or of one PostgreSQL from two homes."""
+    """Of one installation: two processes' views of a home, or of one PostgreSQL from two homes. A test asks for them
+    before `make_yard`: a server's work has ended before its store is closed."""
     if request.param == "registry":
         both: list[RegistryStore] = [await RegistryStore.open(home), await RegistryStore.open(home)]
         yield both[0], both[1]
@@ -62,8 +63,8 @@ async def admitted(store: Store) -> None:
 
 
 async def test_concurrent_creations_over_two_servers_have_ports_and_passwords_of_their_own(
-    make_yard: MakeYard,
     two_stores: tuple[Store, Store],
+    make_yard: MakeYard,
     engine: DockerEngine,
     owner: Owner,
     rounds: Callable[[int, int], int],
@@ -71,6 +72,8 @@ async def test_concurrent_creations_over_two_servers_have_ports_and_passwords_of
     count = rounds(8, 50)
     ports = free_range(count + 6)
     servers: list[Yard] = [await make_yard(over=store, ports=ports, quota=100) for store in two_stores]
+    for server in servers:  # as a server does at its start; the answer is kept
+        assert (await server.databases.detect()).available
     names = [f"p{number}" for number in range(count)]
     for name in names:
         await servers[0].add_project(name)
@@ -97,8 +100,8 @@ async def test_concurrent_creations_over_two_servers_have_ports_and_passwords_of
 
 
 async def test_many_creations_on_the_shared_server_and_a_few_beside_it_share_nothing(
-    make_yard: MakeYard,
     two_stores: tuple[Store, Store],
+    make_yard: MakeYard,
     engine: DockerEngine,
     owner: Owner,
     rounds: Callable[[int, int], int],
@@ -140,7 +143,7 @@ async def test_many_creations_on_the_shared_server_and_a_few_beside_it_share_not
 
 @pytest.mark.parametrize("kind", ["postgres", "sqlite"])
 async def test_fifty_calls_for_one_project_make_one_database(
-    make_yard: MakeYard, two_stores: tuple[Store, Store], engine: DockerEngine, owner: Owner, kind: str
+    two_stores: tuple[Store, Store], make_yard: MakeYard, engine: DockerEngine, owner: Owner, kind: str
 ) -> None:
     servers: list[Yard] = [await make_yard(over=store) for store in two_stores]
     async with asyncio.timeout(110):

@@ -69,6 +69,8 @@ class Creation:
         self._options = parts.options
         self._step = parts.step
         self._pool = pool
+        # One reservation at a time: each holds the team's record, and the store lets nobody wait for that for long.
+        self._reserving = anyio.Lock()
         self._drafts = Drafts(parts, pool)
         self.unfinished = Unfinished(parts)
         self.making = Making(parts, self.unfinished, shared)
@@ -120,7 +122,8 @@ class Creation:
                 extensions=extensions, draft=draft,
             )  # fmt: skip
             try:
-                reserved = await self._calls.write(call, transaction, Reserved)
+                async with self._reserving:
+                    reserved = await self._calls.write(call, transaction, Reserved)
             except _Again:
                 continue
             except _Stranded as stranded:
