@@ -189,6 +189,7 @@ WRONG = {
     "QUAYMASTER_TOOLSETS": ["A B", ",", "../x"],
     "QUAYMASTER_POSTGRES_IMAGE": ["-v", "a b", "a;b", "x" * 256],
     "QUAYMASTER_POSTGRES_VECTOR_IMAGE": ["$(x)"],
+    "QUAYMASTER_DATABASE_STARTS": ["0", "1001"],
     "QUAYMASTER_WARM_POOL": ["-1", "101"],
     "QUAYMASTER_DATABASE_ISOLATION": ["own", "containers"],
     "QUAYMASTER_DATABASE_PORTS": ["5432", "5500-5432", "0-10", "5432-65536"],

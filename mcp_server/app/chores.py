@@ -27,7 +27,7 @@ async def lead(house: House) -> None:
         await anyio.sleep(LEAD_SECONDS)
     async with anyio.create_task_group() as beside:
         beside.start_soon(house.databases.lead)
-        beside.start_soon(house.backups.lead)
+        beside.start_soon(house.backups.tending.lead)
         beside.start_soon(house.installation_backups.lead)
         beside.start_soon(house.branches.lead)
         beside.start_soon(house.promotions.lead)

@@ -6,6 +6,7 @@ from mcp_server.adapters import faults
 from mcp_server.adapters.backup_files.scratch import HomeScratch
 from mcp_server.adapters.backup_files.sealed import SealedFiles
 from mcp_server.adapters.dotenv.blocks import DotenvBlocks
+from mcp_server.adapters.host.seats import HomeSeats
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
 from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
 from mcp_server.adapters.project_sql.sums import FileCopies, ProjectSums
@@ -16,7 +17,8 @@ from mcp_server.app.workplace import Workplace
 from mcp_server.config import Settings
 from mcp_server.domain.backups import Retention
 from mcp_server.domain.databases import Database, parse_ports
-from mcp_server.domain.workloads import DATABASE_LIMITS, MB
+from mcp_server.domain.our_workloads import DATABASE_LIMITS
+from mcp_server.domain.workloads import MB
 from mcp_server.ports.store import Store
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.branches import Branches
@@ -41,6 +43,7 @@ def databases_of(
         isolation=settings.database_isolation,
         pool=settings.warm_pool,
         quota=settings.quota_databases,
+        starts=settings.database_starts,
         limits=DATABASE_LIMITS.change(
             memory=settings.database_memory * MB,
             cpus=settings.database_cpus,
@@ -56,6 +59,7 @@ def databases_of(
         env_files=DotenvBlocks(),
         machine=place.machine,
         workers=place.workers,
+        seats=HomeSeats(settings.home),
         sealer=AesSealer(setting_and_file(settings.encryption_key(), settings.home)),
         site=place.site,
         options=options,
@@ -69,12 +73,12 @@ def databases_of(
         await branches.drop_of(database)
 
     databases = Databases(parts, final_backup=final_backup, drop_branches=drop_branches)
-    changes = databases.changes
+    holding = databases.holding
     files = SealedFiles(settings.home / "backups", parts.sealer)
     copies, scratch = FileCopies(), HomeScratch(settings.home / "scratch")
     backups = Backups(
         parts,
-        changes,
+        holding,
         files,
         ProjectSums(),
         copies,
@@ -82,6 +86,6 @@ def databases_of(
         retention=Retention(most=settings.backup_keep, days=settings.backup_days),
         hours=settings.backup_hours,
     )
-    branches = Branches(parts, changes, backups, copies, most_bytes=settings.branch_megabytes * MB)
-    promotions = Promotions(parts, changes, backups, SqliteToPostgres(), files, copies, scratch)
+    branches = Branches(parts, holding, backups, copies, most_bytes=settings.branch_megabytes * MB)
+    promotions = Promotions(parts, holding, backups, SqliteToPostgres(), files, copies, scratch)
     return databases, backups, branches, promotions

@@ -160,7 +160,7 @@ def _furnished(
         installation_backups=installation_backups_of(settings, store, databases.parts.sealer, place),
         branches=branches,
         promotions=promotions,
-        templates=Templates(databases.parts, databases.changes, ProjectScripts()),
+        templates=Templates(databases.parts, databases.holding, ProjectScripts()),
         queries=Queries(databases.parts, ProjectStatements(), ProjectFigures()),
         hosting=hosting,
         domains=domains,

@@ -241,6 +241,7 @@ Megabytes = Annotated[
 Cpus = Annotated[
     float, Field(ge=0.1, le=1024, allow_inf_nan=False), WithJsonSchema({"rule": "cores, 0.1 to 1024"})
 ]
+Starts = Annotated[int, Field(ge=1, le=1000), WithJsonSchema({"rule": "a whole number, 1 to 1000"})]
 Standbys = Annotated[int, Field(ge=0, le=100), WithJsonSchema({"rule": "a whole number, 0 to 100"})]
 Hours = Annotated[int, Field(ge=0, le=8760), WithJsonSchema({"rule": "whole hours, 0 to 8760"})]
 Days = Annotated[int, Field(ge=1, le=36500), WithJsonSchema({"rule": "whole days, 1 to 36500"})]

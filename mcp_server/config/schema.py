@@ -46,6 +46,7 @@ from mcp_server.config.kinds import (
     Seconds,
     ServerList,
     Standbys,
+    Starts,
     Text,
     Token,
     ToolsetList,
@@ -165,6 +166,11 @@ class Settings(BaseModel):
     database_memory: Megabytes = _variable(512, "Most memory of a project database's server.")
     database_cpus: Cpus = _variable(1.0, "Most processor time of a project database's server.")
     database_pids: Count = _variable(200, "Most processes of a project database's server.")
+    database_starts: Starts | None = _variable(
+        None,
+        "Servers of project databases that may start at once, in all processes of a home.",
+        shown="one for each core of the engine, at least 2",
+    )
     warm_pool: Standbys = _variable(2, "Standby databases, filled after the first PostgreSQL database.")
 
     ports_production: PortRange = _variable("4100-4499", "Ports of 127.0.0.1 for slots of production.")

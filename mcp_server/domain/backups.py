@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from mcp_server.domain.databases import ALL, Access, Engine, Place
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Moment, Record, Value
+from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.teams import EnvironmentName
 
 Subject = Literal["database", "outside", "control_plane", "registry"]
@@ -20,6 +21,13 @@ Reason = Literal["asked", "schedule", "deletion", "restore", "promotion", "schem
 
 SUFFIX = ".qmbackup"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
+
+
+class Stored(NamedTuple):
+    """Of a file as it lies on the disk: its length, and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
 
 
 class TableSum(Value):
@@ -67,6 +75,25 @@ class Backup(Record):
     @property
     def key(self) -> str:
         return self.id
+
+    def proved(self, written: Backup, stored: Stored, now: Moment) -> Backup:
+        """Kept: what was `written` came out of the stored file as it had gone in. May be proved again."""
+        return self.change(
+            stage="kept",
+            worker=None,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            tables=written.tables,
+            extensions=written.extensions,
+            server_version=written.server_version,
+            finished_at=self.finished_at or now,
+            verified_at=now,
+            error=None,
+        )
+
+    def failed(self, why: str, now: Moment) -> Backup:
+        """Given up; its file is gone."""
+        return self.change(stage="failed", worker=None, finished_at=now, error=redacted_text(why)[:500])
 
     def context(self) -> tuple[str, ...]:
         """Under which its file is sealed: a file does not open as another backup's."""

@@ -1,4 +1,4 @@
-"""What runs on an engine: workloads, networks and volumes as values, and how ours are put together.
+"""What runs on an engine: workloads, networks and volumes as values. `our_workloads` puts ours together.
 
 Nothing here knows an engine's API. A workload is wanted; `Observed` is what an engine said about one. Whose a
 thing is, its labels say: installation, home and project. Names alone prove nothing.
@@ -16,8 +16,6 @@ from pydantic import Field, SecretBytes, SecretStr, model_validator
 
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Moment, Value
-from mcp_server.domain.slots import SlotName
-from mcp_server.domain.teams import EnvironmentName
 
 LABEL = "quaymaster"
 SHARED = "-"
@@ -353,139 +351,7 @@ def free_subnets(
             yield subnet
 
 
-# -- ours --------------------------------------------------------------------------------------------------
-
-POSTGRES_PORT = 5432
-POSTGRES_DATA = "/var/lib/postgresql/data"
-SUPERUSER_FILE = "/etc/quaymaster/superuser"
-FIRST_STEPS_FILE = "/docker-entrypoint-initdb.d/10-quaymaster.sql"
-POSTGRES_CAPABILITIES: tuple[Capability, ...] = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-"""The image begins as root, takes its data directory over and gives root up."""
-
-DATABASE_LIMITS = Limits(memory=512 * MB, cpus=1, pids=200, shared_memory=128 * MB)
-SLOT_LIMITS = Limits(memory=512 * MB, cpus=1, pids=512)
-ROOT_IMAGE_CAPABILITIES: tuple[Capability, ...] = (
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "KILL",
-    "NET_BIND_SERVICE",
-    "SETGID",
-    "SETUID",
-)
-"""What images that begin as root need in order to give it up; an image with a user of its own gets none."""
-
-
-def database_workload(
-    *,
-    name: str,
-    owner: Owner,
-    image: str,
-    volume: str,
-    port: int,
-    superuser_verifier: str,
-    first_steps: str = "",
-    networks: Sequence[Attachment] = (),
-    settings: Mapping[str, str] | None = None,
-    limits: Limits = DATABASE_LIMITS,
-    kind: str = "database",
-    extra_labels: Mapping[str, str] | None = None,
-) -> Workload:
-    """A PostgreSQL server from an image with the public image's contract (16 and 17; one volume for its
-    data).
-
-    No password enters it: `superuser_verifier` is a SCRAM verifier (`domain.scram.verifier`), and
-    `first_steps`, SQL run once on an empty volume before the server listens, takes verifiers as well. Without
-    first steps the only role is `postgres`, which inside the workload needs no password (socket) and through
-    the port does.
-    """
-    files = [File(path=SUPERUSER_FILE, content=SecretBytes(superuser_verifier.encode()), mode=0o444)]
-    if first_steps:
-        files.append(File(path=FIRST_STEPS_FILE, content=SecretBytes(first_steps.encode()), mode=0o444))
-    options = [part for key, value in sorted((settings or {}).items()) for part in ("-c", f"{key}={value}")]
-    return Workload(
-        name=name,
-        owner=owner,
-        kind=kind,
-        image=image,
-        command=("postgres", *options),
-        environment=_plain({"PGDATA": POSTGRES_DATA, "POSTGRES_PASSWORD_FILE": SUPERUSER_FILE}),
-        files=tuple(files),
-        networks=tuple(networks),
-        ports=(PublishedPort(container=POSTGRES_PORT, host=port),),
-        mounts=(Mount(source=volume, target=POSTGRES_DATA),),
-        limits=limits,
-        capabilities=POSTGRES_CAPABILITIES,
-        health=HealthCheck(
-            command=("pg_isready", "-q", "-h", LOOPBACK, "-p", str(POSTGRES_PORT), "-U", "postgres")
-        ),
-        restart="unless-stopped",
-        stop_signal="SIGINT",
-        stop_grace=30,
-        extra_labels=extra_labels or {},
-    )
-
-
-def slot_workload(
-    *,
-    project: str,
-    environment: EnvironmentName,
-    slot: SlotName,
-    owner: Owner,
-    image: Image,
-    container_port: int,
-    host_port: int,
-    network: str,
-    variables: Mapping[str, str],
-    limits: Limits = SLOT_LIMITS,
-    stop_grace: int = 30,
-    extra_labels: Mapping[str, str] | None = None,
-) -> Workload:
-    """A deployed version of a project in one slot. `PORT` is set unless the variables say otherwise.
-
-    Its aliases on the project's network are `{environment}-{slot}` and its name, so that the proxy and its
-    neighbours find it.
-    """
-    name = slot_workload_name(project, environment, slot)
-    labels = {f"{LABEL}.environment": environment, f"{LABEL}.slot": slot, f"{LABEL}.name": project}
-    return Workload(
-        name=name,
-        owner=owner,
-        kind="slot",
-        image=image.id,
-        environment=_plain({"PORT": str(container_port), **variables}),
-        networks=(Attachment(network=network, aliases=(f"{environment}-{slot}",)),),
-        ports=(PublishedPort(container=container_port, host=host_port),),
-        limits=limits,
-        capabilities=ROOT_IMAGE_CAPABILITIES if image.runs_as_root else (),
-        init=True,
-        restart="unless-stopped",
-        stop_grace=stop_grace,
-        extra_labels={**(extra_labels or {}), **labels},
-    )
-
-
-def slot_workload_name(project: str, environment: EnvironmentName, slot: SlotName) -> str:
-    return f"{LABEL}-{project}-{environment}-{slot}"
-
-
-def database_workload_name(project: str, environment: EnvironmentName | None = None) -> str:
-    """`environment` for a database that serves one environment only."""
-    return f"{LABEL}-db-{project}" if environment is None else f"{LABEL}-db-{project}-{environment}"
-
-
-def database_volume_name(project: str, environment: EnvironmentName | None = None) -> str:
-    return f"{LABEL}-data-{project}" if environment is None else f"{LABEL}-data-{project}-{environment}"
-
-
-def project_network_name(project: str) -> str:
-    return f"{LABEL}-net-{project}"
-
-
-def own_name(plain: str, owner: Owner) -> str:
-    """Where the plain name is somebody else's: the same with a mark that no other project anywhere has."""
-    mark = sha256("\0".join((owner.installation, owner.home, owner.project)).encode()).hexdigest()[:8]
-    return f"{plain}-{mark}"
+# -- names ----------------------------------------------------------------------------------------------
 
 
 def image_name(text: str) -> str:
@@ -499,7 +365,3 @@ def image_name(text: str) -> str:
     if match is None:
         raise Invalid.field("image", "an image name such as registry/name:tag or name@sha256:digest")
     return text if match["tag"] or match["digest"] else f"{text}:latest"
-
-
-def _plain(variables: Mapping[str, str]) -> dict[str, SecretStr]:
-    return {name: SecretStr(value) for name, value in variables.items()}

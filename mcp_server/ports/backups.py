@@ -6,18 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
-from mcp_server.domain.backups import TableSum
+from mcp_server.domain.backups import Stored, TableSum
 from mcp_server.domain.databases import Login
 from mcp_server.domain.queries import SqliteFile
 
 Sink = Callable[[bytes], Awaitable[None]]
-
-
-class Stored(NamedTuple):
-    """Of a file as it lies on the disk: its length, and its SHA-256 in hexadecimal."""
-
-    bytes: int
-    sha256: str
 
 
 class BackupFiles(Protocol):

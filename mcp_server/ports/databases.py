@@ -62,6 +62,20 @@ class Machine(Protocol):
         ...
 
 
+class Seat(Protocol):
+    def leave(self) -> None:
+        """Once."""
+        ...
+
+
+class Seats(Protocol):
+    """A bounded number of seats for all processes of this home."""
+
+    def take(self, most: int) -> Seat | None:
+        """One of `most` that nobody has; None when all are taken. It falls free with its process at the latest."""
+        ...
+
+
 class Workers(Protocol):
     """Processes of this home, by a token that no two have."""
 

@@ -9,7 +9,6 @@ from typing import Protocol
 from mcp_server.domain.workloads import (
     EngineStatus,
     Executed,
-    File,
     Image,
     Kept,
     Logs,
@@ -171,10 +170,6 @@ class Orchestrator(Protocol):
 
     async def usage(self, workload: Ref) -> Usage | None:
         """What it uses now; None when it does not run. Takes about a second on some engines."""
-        ...
-
-    async def put_file(self, workload: Ref, file: File) -> None:
-        """Write a file inside, started or not. It stands in no argument list and no inspection."""
         ...
 
     async def exec(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mcp_server.domain.our_workloads import slot_workload_name
 from mcp_server.domain.routes import route_name
 from mcp_server.domain.slots import SlotName, pair_key
 from mcp_server.domain.teams import EnvironmentName
-from mcp_server.domain.workloads import slot_workload_name
 
 
 @dataclass(frozen=True, slots=True)

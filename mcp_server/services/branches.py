@@ -11,8 +11,8 @@ from functools import partial
 import anyio
 
 from mcp_server.domain.backups import Branch, branch_key, branch_name
-from mcp_server.domain.database_copies import branch_dropped, branch_roles, branched, copied, scratch
-from mcp_server.domain.databases import MASK, Access, Database, Engine, Place, postgres_url, sqlite_url
+from mcp_server.domain.database_copies import branch_dropped
+from mcp_server.domain.databases import MASK, Access, Database, Engine, postgres_url, sqlite_url
 from mcp_server.domain.errors import (
     Conflict,
     Forbidden,
@@ -23,7 +23,6 @@ from mcp_server.domain.errors import (
     WrongHost,
 )
 from mcp_server.domain.records import Moment, Value
-from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.roles import at_least
 from mcp_server.domain.teams import EnvironmentName
@@ -31,10 +30,10 @@ from mcp_server.domain.workloads import LOOPBACK
 from mcp_server.ports.backups import SqliteCopies
 from mcp_server.ports.store import Intent, Reading, Transaction
 from mcp_server.services.access import project_of
-from mcp_server.services.backups.dumps import DUMP_SECONDS
 from mcp_server.services.backups.service import Backups
+from mcp_server.services.branch_copies import BranchCopies
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.changes import Changes
+from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.works import Work
@@ -43,9 +42,6 @@ log = logging.getLogger(__name__)
 TEND = Intent("tend_databases", "quaymaster")
 MOST = 10
 MOST_HOURS = 24 * 30
-LOCK_SECONDS = 5.0
-"""How long a source may be shut to new sessions for a copy of its files; what takes longer is copied by a dump."""
-
 BETWEEN_LOOKS = 60.0
 
 
@@ -89,17 +85,15 @@ class Branches:
     def __init__(
         self,
         parts: Parts,
-        changes: Changes,
+        holding: Holding,
         backups: Backups,
         copies: SqliteCopies,
         *,
         most_bytes: int = 2 * 1024**3,
     ) -> None:
         self._parts = parts
-        self._changes = changes
-        self._backups = backups
-        self._copies = copies
-        self._most_bytes = most_bytes
+        self._holding = holding
+        self._copies = BranchCopies(parts, backups.sqlite_file, copies, most_bytes=most_bytes)
 
     # -- use cases
 
@@ -124,7 +118,7 @@ class Branches:
         access = self._access(uid)
 
         async def transaction(tx: Transaction) -> _Noted:
-            database = await self._changes.held(tx, call, project, environment)
+            database = await self._holding.held(tx, call, project, environment)
             standing = await tx.branches.hold(branch_key(database.project, database.environment, name))
             if standing is not None and standing.uid == uid:
                 return _Noted(key=standing.key, uid=uid)
@@ -284,9 +278,9 @@ class Branches:
             database = await self._source(branch)
             if branch.path is not None:
                 await work.tell("copying the file")
-                size, root = await self._copy_file(database, branch)
+                size, root = await self._copies.of_file(database, branch)
             else:
-                size, root = await self._copy_postgres(work, database, branch), None
+                size, root = await self._copies.of_postgres(work, database, branch), None
             self._parts.step("branch.copied")
 
             async def transaction(tx: Transaction) -> None:
@@ -301,66 +295,6 @@ class Branches:
             with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
                 await self._remove(branch)
             raise
-
-    async def _copy_file(self, database: Database, branch: Branch) -> tuple[int, str]:
-        source = await self._backups.sqlite_file(database)
-        path = branch.path or ""
-        await self._parts.files.create(source.root, path)
-        await self._copies.copy(source, path)
-        size = await self._copies.size(path)
-        if size > self._most_bytes:
-            raise _too_large(size, self._most_bytes)
-        return size, source.root
-
-    async def _copy_postgres(self, work: Work, database: Database, branch: Branch) -> int:
-        place, source, access = _parts_of(database, branch)
-        servers = self._parts.servers
-        size = int(
-            await servers.run_sql(place.ref, f"SELECT pg_database_size('{source.database}');\n")
-        )  # a name of ours
-        if size > self._most_bytes:
-            raise _too_large(size, self._most_bytes)
-        await servers.run_sql(
-            place.ref, branch_roles(access, self._parts.passwords.verifiers(access, branch.uid))
-        )
-        self._parts.step("branch.roles")
-        if not await self._copy_files(work, database, place, source, access):
-            await work.tell("dumping and restoring")
-            await self._copy_by_dump(place, source, access)
-        return size
-
-    async def _copy_files(
-        self, work: Work, database: Database, place: Place, source: Access, access: Access
-    ) -> bool:
-        """The quick way, where nobody has to be sent away for it. On a shared server it would leave rights of the
-        source's roles behind, which then could not be dropped."""
-        if database.isolation != "container":
-            return False
-        servers = self._parts.servers
-        asked = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{source.database}';\n"  # noqa: S608  # ours
-        if int(await servers.run_sql(place.ref, asked)):
-            return False
-        await work.tell("copying the files")
-        try:
-            await servers.run_sql(place.ref, branched(source, access, seconds=LOCK_SECONDS))
-        except Invalid:
-            # Somebody came, or it took too long.
-            return False
-        return True
-
-    async def _copy_by_dump(self, place: Place, source: Access, access: Access) -> None:
-        servers = self._parts.servers
-        listed = await servers.run_sql(
-            place.ref,
-            "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql';\n",
-            database=source.database,
-        )
-        await servers.run_sql(place.ref, scratch(access, access.database, listed.split()))
-        done = await self._parts.engine.exec(
-            place.ref, ["sh", "-c", copied(source, access)], timeout=DUMP_SECONDS
-        )
-        if done.exit_code != 0:
-            raise Conflict(f"the copy failed: {redacted_text(' '.join(done.stderr.split())[-300:])}")
 
     # -- removing
 
@@ -430,19 +364,6 @@ async def _found(tx: Reading, *, call: Call, project: str, name: str, at: Enviro
         raise NotFound(f"no branch '{name}' of '{owner.name}'", next="list_branches shows them.")
     call.about("branches", found[0].key)
     return found[0]
-
-
-def _parts_of(database: Database, branch: Branch) -> tuple[Place, Access, Access]:
-    if database.place is None or database.access is None or branch.access is None:
-        raise Conflict("the database has no server")
-    return database.place, database.access, branch.access
-
-
-def _too_large(size: int, most: int) -> Invalid:
-    return Invalid(
-        f"the database has {size // 1024**2} MiB; branches are made up to {most // 1024**2} MiB",
-        next="Restore a backup into a database of its own instead, or ask the operator for a higher bound.",
-    )
 
 
 def _item(branch: Branch) -> BranchItem:

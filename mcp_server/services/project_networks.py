@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from mcp_server.domain.databases import Site
 from mcp_server.domain.errors import Conflict, NotFound
-from mcp_server.domain.workloads import Network, Ref, own_name, project_network_name
+from mcp_server.domain.our_workloads import own_name, project_network_name
+from mcp_server.domain.workloads import Network, Ref
 from mcp_server.ports.orchestrator import Orchestrator
 
 

@@ -26,8 +26,8 @@ from mcp_server.ports.promotions import Promoter
 from mcp_server.ports.store import Intent, Reading, Transaction
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.changes import Changes
 from mcp_server.services.databases.drafts import sqlite_place
+from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.works import Work
@@ -50,7 +50,7 @@ class Promotions:
     def __init__(
         self,
         parts: Parts,
-        changes: Changes,
+        holding: Holding,
         backups: Backups,
         promoter: Promoter,
         files: BackupFiles,
@@ -58,7 +58,7 @@ class Promotions:
         scratch: Scratch,
     ) -> None:
         self._parts = parts
-        self._changes = changes
+        self._holding = holding
         self._backups = backups
         self._promoter = promoter
         self._files = files
@@ -146,7 +146,7 @@ class Promotions:
         self, call: Call, project: str, environment: EnvironmentName | None, *, back: bool
     ) -> Database:
         async def transaction(tx: Transaction) -> Database:
-            return await self._changes.held(tx, call, project, environment)
+            return await self._holding.held(tx, call, project, environment)
 
         database = (await self._parts.store.run(transaction, Intent(call.action, call.caller.id))).value
         if back == (database.engine == "sqlite"):
@@ -179,7 +179,7 @@ class Promotions:
         token = draw_token()
 
         async def transaction(tx: Transaction) -> PlanResult:
-            held = await self._changes.held(tx, call, project, environment)
+            held = await self._holding.held(tx, call, project, environment)
             if held.uid != database.uid:
                 raise Conflict("the database was changed meanwhile")
             planned = await gate(
@@ -249,10 +249,13 @@ class Promotions:
             parts.passwords.superuser_verifier(),
             parts.passwords.verifiers(access, database.uid),
         )
-        await parts.servers.create(parts.servers.workload(place, "database", superuser, access, verifiers))
-        await parts.servers.start(place)
-        await work.tell("waiting until it answers")
-        await parts.servers.until_ready(place, parts.passwords.login(place, access, database.uid))
+        async with parts.starts.turn(work.tell):
+            await parts.servers.create(
+                parts.servers.workload(place, "database", superuser, access, verifiers)
+            )
+            await parts.servers.start(place)
+            await work.tell("waiting until it answers")
+            await parts.servers.until_ready(place, parts.passwords.login(place, access, database.uid))
         return database
 
     async def _bring(self, database: Database, copy: str, mapped: Mapping) -> None:

@@ -13,10 +13,11 @@ from functools import partial
 
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.our_workloads import project_network_name
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Value
 from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, expired
-from mcp_server.domain.workloads import SHARED, Observed, Ref, project_network_name
+from mcp_server.domain.workloads import SHARED, Observed, Ref
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Reading, Store, Transaction

@@ -24,19 +24,11 @@ from mcp_server.domain.errors import (
     Unavailable,
 )
 from mcp_server.domain.hosts import environment_host, preview_host
+from mcp_server.domain.our_workloads import slot_workload
 from mcp_server.domain.redaction import HIDDEN, redacted_text
 from mcp_server.domain.routes import Preview, Target
 from mcp_server.domain.teams import EnvironmentName
-from mcp_server.domain.workloads import (
-    LABEL,
-    MB,
-    Image,
-    Limits,
-    Observed,
-    Ref,
-    Workload,
-    slot_workload,
-)
+from mcp_server.domain.workloads import LABEL, MB, Image, Limits, Observed, Ref, Workload
 from mcp_server.ports.databases import Machine
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.orchestrator import Orchestrator

@@ -10,7 +10,7 @@ from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.queries import Scripts
 from mcp_server.ports.store import Transaction
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.changes import Changes
+from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.queries import Targets
 
@@ -30,9 +30,9 @@ class _Noted(Result):
 
 
 class Templates:
-    def __init__(self, parts: Parts, changes: Changes, scripts: Scripts) -> None:
+    def __init__(self, parts: Parts, holding: Holding, scripts: Scripts) -> None:
         self._parts = parts
-        self._changes = changes
+        self._holding = holding
         self._targets = Targets(parts)
         self._scripts = scripts
 
@@ -50,7 +50,7 @@ class Templates:
 
         async def transaction(tx: Transaction) -> _Noted:
             return _Noted(
-                uid=_fit(await self._changes.held(tx, call, project, environment), chosen.extensions).uid
+                uid=_fit(await self._holding.held(tx, call, project, environment), chosen.extensions).uid
             )
 
         await self._parts.calls.write(call, transaction, _Noted)

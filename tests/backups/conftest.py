@@ -78,7 +78,7 @@ def vault_over(yard: Yard, **options: Any) -> Vault:
     parts = yard.databases.parts
     backups = Backups(
         parts,
-        yard.databases.changes,
+        yard.databases.holding,
         SealedFiles(yard.home / "backups", parts.sealer),
         ProjectSums(),
         FileCopies(),

@@ -19,7 +19,7 @@ class Grove:
         self.vault = vault
         self.branches = Branches(
             vault.yard.databases.parts,
-            vault.yard.databases.changes,
+            vault.yard.databases.holding,
             vault.backups,
             vault.backups._copies,
             **options,

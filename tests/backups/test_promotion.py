@@ -33,7 +33,7 @@ class Quay:
         backups = vault.backups
         self.promoter = SqliteToPostgres()
         self.promotions = Promotions(
-            parts, vault.yard.databases.changes, backups, self.promoter, backups._files, backups._copies, backups._scratch
+            parts, vault.yard.databases.holding, backups, self.promoter, backups._files, backups._copies, backups._scratch
         )  # fmt: skip
 
     async def begin(self, tables: str = TABLES) -> str:

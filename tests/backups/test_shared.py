@@ -99,7 +99,7 @@ async def test_a_branch_has_everything_and_reaches_nothing_else(vault: Vault) ->
 
 async def test_a_database_takes_its_branches_along_when_it_is_deleted(vault: Vault) -> None:
     grove = Grove(vault)
-    vault.yard.databases.changes._drop_branches = grove.branches.drop_of
+    vault.yard.databases.deletion._drop_branches = grove.branches.drop_of
     await grove.branch()
     plan = await vault.yard.ask("delete_database", project="shop")
     assert "its branches go with it: try" in plan.effects

@@ -12,7 +12,7 @@ import pytest
 
 from mcp_server.domain.backups import Backup, Retention, TableSum, differences, due, expired
 from mcp_server.ports.store import Transaction
-from mcp_server.services.backups.service import TEND
+from mcp_server.services.backups.tending import TEND
 from tests.tools.desk import Desk, opened
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
@@ -143,7 +143,7 @@ async def test_what_a_dead_process_began_is_failed_and_its_files_go(tmp_path: Pa
         await store.run(add, TEND)
         for name in ("b-dead.qmbackup.writing", "b-nobodys.qmbackup.writing", "b-nobodys.qmbackup"):
             (folder / name).write_bytes(b"x")
-        await desk.house.backups.tend()
+        await desk.house.backups.tending.tend()
         found = await store.read(lambda tx: tx.backups.get("b-dead"))
         assert found is not None
         assert (found.stage, found.worker, found.error) == ("failed", None, "its server process ended")
@@ -154,9 +154,9 @@ async def test_what_a_dead_process_began_is_failed_and_its_files_go(tmp_path: Pa
 async def test_the_schedule_makes_what_is_due_and_no_more(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await prepared(desk)
-        assert await desk.house.backups.run_schedule(24) == 1
-        assert await desk.house.backups.run_schedule(24) == 0
-        assert await desk.house.backups.run_schedule(0) == 1
+        assert await desk.house.backups.tending.run_schedule(24) == 1
+        assert await desk.house.backups.tending.run_schedule(24) == 0
+        assert await desk.house.backups.tending.run_schedule(0) == 1
 
 
 def backup(id: str, days: int, **fields: Any) -> Backup:

@@ -17,7 +17,7 @@ from tests.backups.conftest import Vault
 
 async def apply(vault: Vault) -> Any:
     yard = vault.yard
-    templates = Templates(yard.databases.parts, yard.databases.changes, ProjectScripts())
+    templates = Templates(yard.databases.parts, yard.databases.holding, ProjectScripts())
     return await vault.ask(
         templates.apply, "apply_database_template", project=yard.named("shop"), template="chat"
     )

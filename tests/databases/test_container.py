@@ -384,7 +384,7 @@ async def test_a_workload_on_the_projects_network_reaches_the_database_by_name(
     yard: Yard, engine: DockerEngine
 ) -> None:
     made = await yard.create()
-    reach = await yard.databases.url_for_workload(yard.named("shop"), "staging")
+    reach = await yard.databases.parts.injection.for_workload(yard.named("shop"), "staging")
     assert reach is not None
     assert f"@{made.container}:5432/app" in reach.url.get_secret_value()
     joined = engine.find(f"/containers/{made.container}/json")["NetworkSettings"]["Networks"]

@@ -19,6 +19,7 @@ PLACES = (
     "services/databases",
     "services/backups",
     "services/branches.py",
+    "services/branch_copies.py",
     "services/promotions.py",
     "adapters/backup_files",
 )

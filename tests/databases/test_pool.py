@@ -7,6 +7,9 @@ import json
 
 import pytest
 
+from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
+from mcp_server.domain.databases import Login
+from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.workloads import Owner
 from tests.databases.conftest import MakeYard
 from tests.databases.yards import Yard, run_on
@@ -59,6 +62,32 @@ async def test_a_claim_has_a_new_password_the_projects_name_and_a_place_in_its_n
     await yard.delete()
     assert engine.things(owner.installation) == []
     assert await yard.ports() == []
+
+
+class Unlucky(AsyncpgLogins):
+    """The first answer is lost, be it that the password was changed before or not."""
+
+    def __init__(self, *, done: bool) -> None:
+        self._done = done
+        self._lucky = False
+
+    async def change_password(self, login: Login, verifier: str, *, seconds: float) -> None:
+        if self._lucky or self._done:
+            await super().change_password(login, verifier, seconds=seconds)
+        if not self._lucky:
+            self._lucky = True
+            raise Unavailable("the connection broke")
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_claim_whose_connection_breaks_keeps_its_standby(make_yard: MakeYard, done: bool) -> None:
+    yard: Yard = await make_yard(pool=1, logins=Unlucky(done=done))
+    standby = await yard.databases.pool.add(yard.databases.parts.options.image)
+    await yard.create(engine="postgres")
+    record = await yard.record()
+    assert record is not None
+    assert record.claimed == standby.place.container
+    assert await run_on(await yard.url(), "SELECT 1")
 
 
 async def test_of_many_claims_at_one_time_none_share_a_database(make_yard: MakeYard) -> None:

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from mcp_server.domain.errors import Invalid
-from mcp_server.domain.workloads import DATABASE_LIMITS, Owner
+from mcp_server.domain.our_workloads import DATABASE_LIMITS
+from mcp_server.domain.workloads import Owner
 from tests.databases.conftest import MakeYard
 from tests.databases.yards import Yard, run_on
 from tests.services.engine import DockerEngine

@@ -13,6 +13,7 @@ import asyncpg
 
 from mcp_server.adapters.dotenv.blocks import DotenvBlocks
 from mcp_server.adapters.host.machine import ThisMachine
+from mcp_server.adapters.host.seats import HomeSeats
 from mcp_server.adapters.host.workers import HomeWorkers
 from mcp_server.adapters.memory.cache import MemoryCache
 from mcp_server.adapters.postgres_projects.logins import AsyncpgLogins
@@ -173,6 +174,7 @@ async def a_yard(
     step: Step = no_step,
     machine: Any = None,
     final_backup: Any = None,
+    logins: Any = None,
     **options: Any,
 ) -> AsyncIterator[Yard]:
     """A server's use cases. Two yards over one store and home are two servers of it."""
@@ -189,17 +191,19 @@ async def a_yard(
         "ports": ports,
         "pool": 0,
         "spare": GB // 4,
+        "ready_seconds": 90.0,  # tests share their machine
     }
     databases = Databases(
         Parts(
             store=store,
             calls=calls,
             engine=engine,
-            logins=AsyncpgLogins(),
+            logins=logins or AsyncpgLogins(),
             files=DiskSqliteFiles(),
             env_files=DotenvBlocks(),
             machine=machine or ThisMachine(),
             workers=workers,
+            seats=HomeSeats(home),
             sealer=AesSealer(setting_and_file(None, home)),
             site=Site(
                 installation=installation, home=f"home-{mark}", host=host or f"host-{mark}", host_name="box"

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretBytes, SecretStr, ValidationError
 
 from mcp_server.adapters.docker.bodies import archive_of, network_body, volume_body, workload_body
+from mcp_server.domain.our_workloads import database_workload, slot_workload
 from mcp_server.domain.workloads import (
     Attachment,
     File,
@@ -21,8 +22,6 @@ from mcp_server.domain.workloads import (
     PublishedPort,
     Volume,
     Workload,
-    database_workload,
-    slot_workload,
 )
 
 OWNER = Owner(installation="i-1", home="h-1", project="p-1")
@@ -78,9 +77,9 @@ def test_a_database_runs_with_few_capabilities_bounded_and_on_loopback_only() ->
         "StopTimeout": 30,
         "Healthcheck": {
             "Test": ["CMD", "pg_isready", "-q", "-h", "127.0.0.1", "-p", "5432", "-U", "postgres"],
-            "Interval": 5_000_000_000,
+            "Interval": 30_000_000_000,
             "Timeout": 3_000_000_000,
-            "Retries": 3,
+            "Retries": 2,
             "StartPeriod": 30_000_000_000,
         },
         "HostConfig": {

@@ -22,8 +22,9 @@ import anyio
 import anyio.to_thread
 
 from mcp_server.adapters import faults
+from mcp_server.domain.backups import Stored
 from mcp_server.domain.errors import Corrupt, NotFound, Unavailable
-from mcp_server.ports.backups import Sink, Stored
+from mcp_server.ports.backups import Sink
 from mcp_server.ports.sealing import Sealer
 
 T = TypeVar("T")

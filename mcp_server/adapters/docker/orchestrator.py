@@ -213,9 +213,6 @@ class DockerOrchestrator:
         except Conflict as error:
             raise await self._taken(Ref(name=name, owner=workload.owner), error) from error
 
-    async def put_file(self, workload: Ref, file: File) -> None:
-        await self._put((await self._own(workload))["Id"], (file,))
-
     async def connect(self, workload: Ref, network: Ref, aliases: Sequence[str] = ()) -> None:
         found = await self._own(workload)
         joined = (found["NetworkSettings"].get("Networks") or {}).get(network.name)

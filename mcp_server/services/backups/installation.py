@@ -14,13 +14,13 @@ from mcp_server.domain.databases import Site
 from mcp_server.domain.errors import Conflict, Corrupt, NotFound, QuaymasterError
 from mcp_server.domain.installation_backups import Contents, Own, file_name, is_own
 from mcp_server.domain.records import Moment
-from mcp_server.domain.redaction import redacted_text
 from mcp_server.ports.backups import BackupFiles, Scratch, Sink
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.installation_backups import ControlPlane, RegistryCopies
 from mcp_server.ports.store import Intent, Store, Transaction
 from mcp_server.services.backups.copying import require_same
 from mcp_server.services.backups.installation_restores import InstallationRestores
+from mcp_server.services.backups.keeping import Keeping
 from mcp_server.services.databases.options import Step, no_step
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class InstallationBackups:
         self._registry = registry
         self._control_plane = control_plane
         self._hours = hours
+        self._keeping = Keeping(store, files, TEND)
         self._step = step
 
     @property
@@ -81,11 +82,11 @@ class InstallationBackups:
             self._step("installation.written")
             contents = await self._restores.prove(backup.file, self._files)
             self._step("installation.proved")
-            return await self._settle(backup, contents)
+            return await self._keeping.settle(_written(backup, contents))
         except BaseException as error:
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
                 why = error.message if isinstance(error, QuaymasterError) else "the process ended, or failed"
-                await self._give_up(backup, why)
+                await self._keeping.give_up(backup, why)
             raise
 
     async def unknown(self) -> Sequence[str]:
@@ -117,7 +118,7 @@ class InstallationBackups:
             return backup
         contents = await self._restores.prove(backup.file, self._files)
         require_same(backup.tables, contents.tables)
-        return await self._settle(backup, contents)
+        return await self._keeping.settle(_written(backup, contents))
 
     # -- for the leader of the home
 
@@ -140,9 +141,9 @@ class InstallationBackups:
             if not self._workers.alive(backup.worker):
                 try:
                     contents = await self._restores.prove(backup.file, self._files)
-                    await self._settle(backup, contents)
+                    await self._keeping.settle(_written(backup, contents))
                 except (NotFound, Corrupt) as error:
-                    await self._give_up(backup, f"its server process ended ({error.message})")
+                    await self._keeping.give_up(backup, f"its server process ended ({error.message})")
         if self._control_plane is not None:
             await self._control_plane.clear()
 
@@ -204,44 +205,6 @@ class InstallationBackups:
     def _writing(self, backup: Backup) -> AbstractAsyncContextManager[Sink]:
         return self._files.writing(backup.file, backup.context())
 
-    # -- settling
-
-    async def _settle(self, backup: Backup, contents: Contents) -> Backup:
-        stored = await self._files.stored(backup.file)
-
-        async def transaction(tx: Transaction) -> Backup:
-            held = await tx.backups.hold(backup.id)
-            if held is None or held.stage == "failed":
-                raise Conflict("the backup was given up meanwhile")
-            now = await tx.now()
-            return await tx.backups.save(
-                held.change(
-                    stage="kept",
-                    worker=None,
-                    bytes=stored.bytes,
-                    sha256=stored.sha256,
-                    tables=contents.tables,
-                    server_version=contents.server_version,
-                    finished_at=held.finished_at or now,
-                    verified_at=now,
-                    error=None,
-                )
-            )
-
-        return (await self._store.run(transaction, TEND)).value
-
-    async def _give_up(self, backup: Backup, why: str) -> None:
-        """The file first: a record without one is seen again."""
-        await self._files.remove(backup.file)
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.stage == "writing":
-                error, now = redacted_text(why)[:500], await tx.now()
-                await tx.backups.save(held.change(stage="failed", worker=None, finished_at=now, error=error))
-
-        await self._store.run(transaction, TEND)
-
     # -- looking
 
     async def _kept(self, id: str) -> Backup:
@@ -251,3 +214,7 @@ class InstallationBackups:
         if found.stage != "kept":
             raise Conflict(f"this backup is {found.stage}: {found.error or 'it is not proved yet'}")
         return found
+
+
+def _written(backup: Backup, contents: Contents) -> Backup:
+    return backup.change(tables=contents.tables, server_version=contents.server_version)

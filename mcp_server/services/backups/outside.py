@@ -11,11 +11,11 @@ import anyio
 
 from mcp_server.domain.backups import SUFFIX, Backup, Retention, TableSum, differences, expired
 from mcp_server.domain.databases import Login
-from mcp_server.domain.errors import Conflict, Corrupt, QuaymasterError
+from mcp_server.domain.errors import Corrupt, QuaymasterError
 from mcp_server.domain.queries import SqliteFile, Target
-from mcp_server.domain.redaction import redacted_text
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, Sink, SqliteCopies
 from mcp_server.ports.store import Intent, Transaction
+from mcp_server.services.backups.keeping import Keeping
 from mcp_server.services.databases.parts import Parts
 
 KEEP = Intent("keep_backup", "quaymaster")
@@ -63,6 +63,7 @@ class OutsideBackups:
         self._sums = sums
         self._copies = copies
         self._scratch = scratch
+        self._keeping = Keeping(parts.store, files, KEEP)
         self._retention = retention
 
     async def make(self, outside: Outside) -> Backup:
@@ -74,11 +75,11 @@ class OutsideBackups:
             self._parts.step("backups.written")
             await self._prove(backup, outside)
             self._parts.step("backups.proved")
-            kept = await self._settle(backup)
+            kept = await self._keeping.settle(backup)
         except BaseException as error:
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
                 known = isinstance(error, QuaymasterError)
-                await self._give_up(backup, error.message if known else "it was broken off")  # type: ignore[attr-defined]
+                await self._keeping.give_up(backup, error.message if known else "it was broken off")  # type: ignore[attr-defined]
             raise
         await self._let_go(kept)
         return kept
@@ -163,41 +164,6 @@ class OutsideBackups:
                 next="Nothing has been changed. Look why, or pass --no-backup.",
             )
 
-    async def _settle(self, backup: Backup) -> Backup:
-        stored = await self._files.stored(backup.file)
-
-        async def transaction(tx: Transaction) -> Backup:
-            held = await tx.backups.hold(backup.id)
-            if held is None or held.worker != self._parts.workers.me:
-                raise Conflict("the backup was given up meanwhile")
-            now = await tx.now()
-            return await tx.backups.save(
-                held.change(
-                    stage="kept",
-                    worker=None,
-                    bytes=stored.bytes,
-                    sha256=stored.sha256,
-                    tables=backup.tables,
-                    extensions=backup.extensions,
-                    server_version=backup.server_version,
-                    finished_at=now,
-                    verified_at=now,
-                )
-            )
-
-        return (await self._parts.store.run(transaction, KEEP)).value
-
-    async def _give_up(self, backup: Backup, why: str) -> None:
-        await self._files.remove(backup.file)
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.stage == "writing":
-                error, now = redacted_text(why)[:500], await tx.now()
-                await tx.backups.save(held.change(stage="failed", worker=None, finished_at=now, error=error))
-
-        await self._parts.store.run(transaction, KEEP)
-
     async def _let_go(self, kept: Backup) -> None:
         """Of the same database: what has had its time, and what dead processes left."""
         mine = [
@@ -207,15 +173,6 @@ class OutsideBackups:
         ]
         for each in mine:
             if each.stage == "writing" and not self._parts.workers.alive(each.worker or ""):
-                await self._give_up(each, "its process ended")
+                await self._keeping.give_up(each, "its process ended")
         for each in expired(mine, self._retention, kept.created_at):
-            await self._files.remove(each.file)
-            await self._forget(each)
-
-    async def _forget(self, backup: Backup) -> None:
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.rev == backup.rev:
-                await tx.backups.remove(held)
-
-        await self._parts.store.run(transaction, KEEP)
+            await self._keeping.forget(each)

@@ -8,34 +8,31 @@ from functools import partial
 
 import anyio
 
-from mcp_server.domain.backups import SUFFIX, Backup, Reason, Retention, due, expired
-from mcp_server.domain.database_copies import put_right
+from mcp_server.domain.backups import SUFFIX, Backup, Reason, Retention
 from mcp_server.domain.databases import Database
 from mcp_server.domain.errors import Conflict, NotFound, QuaymasterError, WrongHost
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.queries import SqliteFile
 from mcp_server.domain.records import Moment
-from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
-from mcp_server.ports.store import Intent, Reading, Transaction
+from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import project_of
 from mcp_server.services.backups.copying import Copying
-from mcp_server.services.backups.dumps import Dumps
+from mcp_server.services.backups.keeping import Keeping
 from mcp_server.services.backups.restoring import Restoring
+from mcp_server.services.backups.tending import TEND, Tending
 from mcp_server.services.backups.views import BackupList, BackupView, item_of, view_of
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.changes import Changes
+from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.pages import page_size
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.works import Tell, Work, nobody
 
 log = logging.getLogger(__name__)
-TEND = Intent("tend_backups", "quaymaster")
 SETTLE_SECONDS = 60.0
-BETWEEN_LOOKS = 60.0
 
 
 class _Noted(Result):
@@ -46,7 +43,7 @@ class Backups:
     def __init__(
         self,
         parts: Parts,
-        changes: Changes,
+        holding: Holding,
         files: BackupFiles,
         sums: PostgresSums,
         copies: SqliteCopies,
@@ -57,16 +54,24 @@ class Backups:
     ) -> None:
         """`hours` between scheduled backups of every running database; 0: none."""
         self._parts = parts
-        self._changes = changes
+        self._holding = holding
         self._files = files
         self._sums = sums
         self._copies = copies
         self._scratch = scratch
-        self._dumps = Dumps(parts.engine, parts.servers)
         self._copying = Copying(parts, files, sums, copies, scratch)
         self._restoring = Restoring(parts, self._copying, copies, self.make)
-        self._retention = retention or Retention()
-        self._hours = hours
+        self._keeping = Keeping(parts.store, files, TEND)
+        self.tending = Tending(
+            parts,
+            files,
+            scratch,
+            self._copying,
+            self._keeping,
+            self.make,
+            retention=retention or Retention(),
+            hours=hours,
+        )
 
     # -- use cases
 
@@ -82,7 +87,7 @@ class Backups:
         drawn = call.new_id("b")
 
         async def transaction(tx: Transaction) -> _Noted:
-            database = await self._changes.held(tx, call, project, environment)
+            database = await self._holding.held(tx, call, project, environment)
             backup = await tx.backups.add(self._begun(drawn, database, "asked", await tx.now()))
             return _Noted(id=backup.id)
 
@@ -128,7 +133,7 @@ class Backups:
             backup = await tx.backups.hold(chosen.id)
             if backup is None or backup.stage != "kept":
                 raise Conflict("this backup is not verified, and is not restored")
-            database = await self._changes.held(tx, call, name, scope)
+            database = await self._holding.held(tx, call, name, scope)
             if database.engine != backup.engine:
                 raise Conflict(f"the backup is of {backup.engine}, the database on {database.engine}")
             effects = (
@@ -187,62 +192,12 @@ class Backups:
     async def final(self, database: Database) -> str:
         """Before a deletion. A database whose server does not run is started for it."""
         if database.place is not None and database.isolation == "container":
-            await self._parts.servers.start(database.place)
-            await self._parts.servers.until_ready(database.place, self._parts.passwords.login_of(database))
+            async with self._parts.starts.turn():
+                await self._parts.servers.start(database.place)
+                await self._parts.servers.until_ready(
+                    database.place, self._parts.passwords.login_of(database)
+                )
         return await self.make(database, "deletion")
-
-    async def lead(self) -> None:
-        """Settle, make what is due, let go of what has had its time; never ends. For the leader of the home."""
-        while True:
-            try:
-                await self.tend()
-                if self._hours:
-                    await self.run_schedule(self._hours)
-            except QuaymasterError as error:
-                log.info("backups are looked at later: %s", error.message)
-            await anyio.sleep(BETWEEN_LOOKS)
-
-    async def tend(self) -> None:
-        """Once: what dead processes began is settled, what has had its time goes. For the leader of the home."""
-        home = self._parts.site.home
-        backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
-        for backup in backups:
-            dead = backup.worker is not None and not self._parts.workers.alive(backup.worker)
-            if dead and backup.subject in ("database", "outside"):
-                await self._settle_dead(backup)
-        now = await self._parts.store.read(lambda tx: tx.now())
-        for backup in expired(
-            await self._parts.store.read(lambda tx: tx.backups.of_home(home)), self._retention, now
-        ):
-            await self._forget(backup)
-        names = await self._files.names()
-        left = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
-        known = {one.file: one.stage for one in left}
-        for name in names:
-            stage = known.get(name.removesuffix(".writing"))
-            # A whole file without a record is newer than a store that was restored: it may be all there is.
-            if stage == "failed" or (stage is None and name.endswith(".writing")):
-                await self._files.remove(name)
-        await self._scratch.clear()
-
-    async def run_schedule(self, hours: float) -> int:
-        """Back up every ready database of this home whose newest verified backup is older than `hours`. What failed
-        is let be for a while."""
-        home = self._parts.site.home
-        databases = await self._parts.store.read(lambda tx: tx.databases.of_home(home))
-        backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
-        now = await self._parts.store.read(lambda tx: tx.now())
-        made = 0
-        for database in databases:
-            mine = [one for one in backups if one.database_uid == database.uid]
-            if database.stage != "ready" or database.wanted != "running" or not due(mine, hours, now):
-                continue
-            try:
-                await self.make(database, "schedule")
-                made += 1
-            except QuaymasterError as error:
-                log.warning("no backup of %s: %s", database.key, error.message)
-        return made
 
     # -- making
 
@@ -285,7 +240,7 @@ class Backups:
             await tell("proving it")
             await self._copying.prove(backup, database)
             self._parts.step("backups.proved")
-            await self._settle(backup)
+            await self._keeping.settle(backup)
             self._parts.step("backups.settled")
             await tell("verified")
         except BaseException as error:
@@ -295,84 +250,8 @@ class Backups:
                     if isinstance(error, QuaymasterError)
                     else "the server stopped, or failed at it"
                 )
-                await self._give_up(backup, why)
+                await self._keeping.give_up(backup, why)
             raise
-
-    # -- settling
-
-    async def _settle(self, backup: Backup) -> None:
-        stored = await self._files.stored(backup.file)
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is None or held.worker != self._parts.workers.me:
-                raise Conflict("the backup was given up meanwhile")
-            now = await tx.now()
-            await tx.backups.save(
-                held.change(
-                    stage="kept",
-                    worker=None,
-                    bytes=stored.bytes,
-                    sha256=stored.sha256,
-                    tables=backup.tables,
-                    extensions=backup.extensions,
-                    server_version=backup.server_version,
-                    finished_at=now,
-                    verified_at=now,
-                )
-            )
-
-        await self._parts.store.run(transaction, TEND)
-
-    async def _give_up(self, backup: Backup, why: str) -> None:
-        await self._files.remove(backup.file)
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.stage == "writing":
-                now = await tx.now()
-                error = redacted_text(why)[:500]
-                await tx.backups.save(held.change(stage="failed", worker=None, finished_at=now, error=error))
-
-        await self._parts.store.run(transaction, TEND)
-
-    async def _settle_dead(self, backup: Backup) -> None:
-        """Its process is gone: a scratch database may stand there, or a database be closed for a swap."""
-        databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
-        for database in databases:
-            if database.path is not None and database.home == self._parts.site.home:
-                file = await self._copying.sqlite_file(database)
-                await self._parts.files.remove(file.root, f"{file.path}.{backup.id}.new")
-            ready = database.stage == "ready" and database.wanted == "running"
-            if database.place is None or database.access is None or not ready:
-                continue
-            if database.home == self._parts.site.home:
-                try:
-                    await self._dumps.run_sql(database.place, put_right(database.access, backup.id))
-                except QuaymasterError as error:
-                    log.info("%s is put right later: %s", database.key, error.message)
-                    return
-        if backup.stage == "writing":
-            await self._give_up(backup, "its server process ended")
-            return
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.worker == backup.worker:
-                await tx.backups.save(held.change(worker=None))
-
-        await self._parts.store.run(transaction, TEND)
-
-    async def _forget(self, backup: Backup) -> None:
-        """The file first: a record without one is seen again."""
-        await self._files.remove(backup.file)
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.rev == backup.rev:
-                await tx.backups.remove(held)
-
-        await self._parts.store.run(transaction, TEND)
 
     # -- looking
 

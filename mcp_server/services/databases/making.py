@@ -18,6 +18,7 @@ class Making:
     def __init__(self, parts: Parts, unfinished: Unfinished, shared: SharedServer) -> None:
         self._engine = parts.engine
         self._servers = parts.servers
+        self._starts = parts.starts
         self._files = parts.files
         self._passwords = parts.passwords
         self._allocation = parts.allocation
@@ -64,15 +65,16 @@ class Making:
         self._step("databases.create.prepared")
         if not made and not record.adopted:
             record = await self._unfinished.changed(record, adopted=True)
-        await work.tell("starting PostgreSQL")
-        record = await self._start(record, access)
-        place, access = parts_of(record)
-        self._step("databases.create.started")
-        if record.adopted:
-            await self.take_over(record)
-        await work.tell("waiting until it answers")
-        await self._servers.until_ready(place, self._passwords.login_of(record))
-        self._step("databases.create.ready")
+        async with self._starts.turn(work.tell):
+            await work.tell("starting PostgreSQL")
+            record = await self._start(record, access)
+            place, access = parts_of(record)
+            self._step("databases.create.started")
+            if record.adopted:
+                await self.take_over(record)
+            await work.tell("waiting until it answers")
+            await self._servers.until_ready(place, self._passwords.login_of(record))
+            self._step("databases.create.ready")
         await self._servers.add_extensions(place, access.database, record.extensions)
 
     async def _start(self, record: Database, access: Access) -> Database:
@@ -127,7 +129,12 @@ class Making:
 
         async with Together() as beside:
             beside.begin(join)
-            await self._servers.change_password(before, verifier)
+            changed = await self._servers.change_password(before, verifier)
+        if not changed and not await self._servers.lets_in(login):
+            # To join a network may break connections: the engine moves the published port to another bridge.
+            changed = await self._servers.change_password(before, verifier)
+            if not changed:
+                raise Unavailable("the standby did not take a new password")
         self._step("databases.claim.password")
         await self._servers.until_ready(place, login)
         await self._servers.add_extensions(place, access.database, record.extensions)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mcp_server.domain.workloads import DATABASE_LIMITS, MB, Limits
+from mcp_server.domain.our_workloads import DATABASE_LIMITS
+from mcp_server.domain.workloads import MB, Limits
 
 Step = Callable[[str], None]
 """Told each named step as it is passed; tests end the process there."""
@@ -18,7 +19,8 @@ GB = 1024 * MB
 class Options:
     """`files` is the directory of SQLite databases of projects without a path. Names contain `{project}`.
 
-    `pool`: standby databases. `spare`: bytes of memory that must stay free beside each of them. Seconds:
+    `starts`: servers that may start at once; None: one for each of the engine's cores. `seat_seconds`: how
+    long others who start may keep one waiting before they count as frozen. `pool`: standby databases. `spare`: bytes of memory that must stay free beside each of them. Seconds:
     `ready_seconds` for a server to answer, `work_seconds` for undoing.
     """
 
@@ -33,6 +35,8 @@ class Options:
     spare: int = GB
     quota: int = 50
     limits: Limits = DATABASE_LIMITS
+    starts: int | None = None
+    seat_seconds: float = 180.0
     ready_seconds: float = 30.0
     work_seconds: float = 90.0
 

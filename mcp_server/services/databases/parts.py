@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mcp_server.domain.databases import Site
-from mcp_server.ports.databases import EnvFiles, Logins, Machine, SqliteFiles, Workers
+from mcp_server.ports.databases import EnvFiles, Logins, Machine, Seats, SqliteFiles, Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.sealing import Sealer
 from mcp_server.ports.store import Store
@@ -18,6 +18,7 @@ from mcp_server.services.databases.options import Options, Step, no_step
 from mcp_server.services.databases.passwords import Passwords
 from mcp_server.services.databases.places import Places
 from mcp_server.services.databases.servers import Servers
+from mcp_server.services.databases.starts import Starts
 from mcp_server.services.databases.views import Looks
 from mcp_server.services.project_networks import ProjectNetworks
 from mcp_server.services.works import Works
@@ -33,6 +34,7 @@ class Parts:
     env_files: EnvFiles
     machine: Machine
     workers: Workers
+    seats: Seats
     sealer: Sealer
     site: Site
     options: Options
@@ -49,6 +51,10 @@ class Parts:
     @cached_property
     def servers(self) -> Servers:
         return Servers(self.engine, self.logins, self.options)
+
+    @cached_property
+    def starts(self) -> Starts:
+        return Starts(self.seats, self.engine, self.options)
 
     @cached_property
     def networks(self) -> ProjectNetworks:

@@ -22,7 +22,8 @@ from mcp_server.domain.databases import (
     sqlite_url,
 )
 from mcp_server.domain.errors import Conflict
-from mcp_server.domain.workloads import LOOPBACK, POSTGRES_PORT
+from mcp_server.domain.our_workloads import POSTGRES_PORT
+from mcp_server.domain.workloads import LOOPBACK
 from mcp_server.ports.sealing import Sealer
 
 BYTES = 24

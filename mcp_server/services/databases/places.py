@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mcp_server.domain.databases import Database, Place, Site, named
-from mcp_server.domain.workloads import Owner, own_name
+from mcp_server.domain.our_workloads import own_name
+from mcp_server.domain.workloads import Owner
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.services.databases.options import Options
 from mcp_server.services.project_networks import ProjectNetworks

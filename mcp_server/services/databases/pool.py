@@ -34,6 +34,7 @@ class Pool:
         self._store = parts.store
         self._engine = parts.engine
         self._servers = parts.servers
+        self._starts = parts.starts
         self._passwords = parts.passwords
         self._allocation = parts.allocation
         self._leftovers = parts.leftovers
@@ -193,10 +194,11 @@ class Pool:
         verifiers = self._passwords.verifiers(access, server.id)
         superuser = self._passwords.superuser_verifier()
         workload = self._servers.workload(place, "standby", superuser, access, verifiers)
-        await self._servers.create(workload)
-        self._step("databases.pool.created")
-        await self._servers.start(place)
-        await self._servers.until_ready(place, self._passwords.login_of_server(server))
+        async with self._starts.turn():
+            await self._servers.create(workload)
+            self._step("databases.pool.created")
+            await self._servers.start(place)
+            await self._servers.until_ready(place, self._passwords.login_of_server(server))
         await self._servers.add_extensions(place, access.database, server.extensions)
         self._step("databases.pool.made")
         return (await self._store.run(partial(_ready, server=server), TEND)).value

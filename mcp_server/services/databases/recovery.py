@@ -15,9 +15,10 @@ from mcp_server.domain.databases import Database, DatabaseServer
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.workloads import Ref
 from mcp_server.ports.store import Reading
-from mcp_server.services.databases.changes import Changes
-from mcp_server.services.databases.creation import Creation
+from mcp_server.services.databases.deletion import Deletion
 from mcp_server.services.databases.parts import Parts
+from mcp_server.services.databases.rotation import Rotation
+from mcp_server.services.databases.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 EVERY = 30.0
@@ -26,15 +27,16 @@ EVERY = 30.0
 class Recovery:
     """`unclaimed` are containers of this home that no record speaks of."""
 
-    def __init__(self, parts: Parts, creation: Creation, changes: Changes) -> None:
+    def __init__(self, parts: Parts, unfinished: Unfinished, rotation: Rotation, deletion: Deletion) -> None:
         self._store = parts.store
         self._engine = parts.engine
         self._leftovers = parts.leftovers
         self._injection = parts.injection
         self._workers = parts.workers
         self._site = parts.site
-        self._creation = creation
-        self._changes = changes
+        self._unfinished = unfinished
+        self._rotation = rotation
+        self._deletion = deletion
         self.unclaimed: tuple[str, ...] = ()
 
     async def keep_right(self) -> None:
@@ -68,11 +70,11 @@ class Recovery:
     async def _settle(self, database: Database) -> None:
         try:
             if database.stage == "creating":
-                await self._creation.unfinished.give_up(database, "its server process ended")
+                await self._unfinished.give_up(database, "its server process ended")
             elif database.stage == "deleting":
-                await self._changes.finish_deletion(database)
+                await self._deletion.finish(database)
             elif database.next_access is not None and database.wanted == "running":
-                await self._injection.into_file(await self._changes.finish_rotation(database))
+                await self._injection.into_file(await self._rotation.finish(database))
         except QuaymasterError as error:
             log.warning("%s waits to be put right: %s", database.key, error.message)
 

@@ -12,16 +12,9 @@ import anyio
 from mcp_server.domain.database_setup import Verifiers, extension_lines, set_up
 from mcp_server.domain.databases import Access, Login, Place
 from mcp_server.domain.errors import Conflict, Invalid, NotFound, QuaymasterError, Unavailable
+from mcp_server.domain.our_workloads import database_workload
 from mcp_server.domain.redaction import redacted_text
-from mcp_server.domain.workloads import (
-    Attachment,
-    Network,
-    Observed,
-    Ref,
-    Volume,
-    Workload,
-    database_workload,
-)
+from mcp_server.domain.workloads import Attachment, Network, Observed, Ref, Volume, Workload
 from mcp_server.ports.databases import Logins
 from mcp_server.ports.orchestrator import Orchestrator, Progress
 from mcp_server.services.databases.options import Options
@@ -167,9 +160,16 @@ class Servers:
 
     # -- changing
 
-    async def change_password(self, login: Login, verifier: str) -> None:
-        """The role's own, by a login of its own."""
-        await self._logins.change_password(login, verifier, seconds=2 * ONE_TRY)
+    async def change_password(self, login: Login, verifier: str) -> bool:
+        """The role's own, by a login of its own. False: it is not known whether that was done."""
+        try:
+            await self._logins.change_password(login, verifier, seconds=2 * ONE_TRY)
+        except Unavailable:
+            return False
+        return True
+
+    async def lets_in(self, login: Login) -> bool:
+        return await self._logins.answers(login, seconds=ONE_TRY) is None
 
     async def rename(self, place: Place, name: str) -> None:
         """A left-over of ours under the new name goes first."""

@@ -18,12 +18,14 @@ from mcp_server.domain.workloads import EngineStatus
 from mcp_server.ports.store import Reading
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.changes import Changes, DropBranches, FinalBackup
 from mcp_server.services.databases.creation import Creation
-from mcp_server.services.databases.injection import NetworkAccess
+from mcp_server.services.databases.deletion import Deletion, DropBranches, FinalBackup
+from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.pool import Pool
 from mcp_server.services.databases.recovery import Recovery
+from mcp_server.services.databases.rotation import Rotation
+from mcp_server.services.databases.running import Running
 from mcp_server.services.databases.shared import SharedServer
 from mcp_server.services.databases.views import DatabaseItem, DatabaseList, DatabaseView, address
 from mcp_server.services.pages import page_size
@@ -62,8 +64,11 @@ class Databases:
         self.pool = Pool(parts)
         self.shared = SharedServer(parts)
         self.creation = Creation(parts, self.shared, self.pool)
-        self.changes = Changes(parts, self.creation, self.shared, final_backup, drop_branches)
-        self.recovery = Recovery(parts, self.creation, self.changes)
+        self.holding = Holding(parts)
+        self.rotation = Rotation(parts, self.holding)
+        self.running = Running(parts, self.holding, self.rotation, self.creation.making, self.shared)
+        self.deletion = Deletion(parts, self.holding, final_backup, drop_branches)
+        self.recovery = Recovery(parts, self.creation.unfinished, self.rotation, self.deletion)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -153,12 +158,12 @@ class Databases:
     async def start(
         self, call: Call, *, project: str, environment: EnvironmentName | None = None
     ) -> DatabaseView:
-        return await self.parts.looks.view(await self.changes.start(call, project, environment))
+        return await self.parts.looks.view(await self.running.start(call, project, environment))
 
     async def stop(
         self, call: Call, *, project: str, environment: EnvironmentName | None = None
     ) -> DatabaseView:
-        return await self.parts.looks.view(await self.changes.stop(call, project, environment))
+        return await self.parts.looks.view(await self.running.stop(call, project, environment))
 
     async def delete(
         self,
@@ -169,14 +174,14 @@ class Databases:
         final_backup: bool = True,
         wait_seconds: float = 45,
     ) -> PlanResult:
-        return await self.changes.delete(
+        return await self.deletion.delete(
             call, project, environment, final_backup=final_backup, wait_seconds=_waited(wait_seconds)
         )
 
     async def rotate(
         self, call: Call, *, project: str, environment: EnvironmentName | None = None
     ) -> Rotated:
-        record, old = await self.changes.rotate(call, project, environment)
+        record, old = await self.rotation.rotate(call, project, environment)
         return Rotated(
             project=record.project,
             rotated_at=record.rotated_at,
@@ -201,10 +206,6 @@ class Databases:
         return DatabaseLogs(project=record.project, text=logs.text, truncated=logs.truncated)
 
     # -- for other use cases
-
-    async def url_for_workload(self, project: str, environment: EnvironmentName) -> NetworkAccess | None:
-        """What a deployed container gets as DATABASE_URL; see `Injection.for_workload`."""
-        return await self.parts.injection.for_workload(project, environment)
 
     async def require_engine(self, engine: RequestedEngine) -> None:
         """Raise Unavailable when a database of this kind cannot be made now."""

@@ -19,6 +19,8 @@ from mcp_server.services.databases.parts import Parts
 CONNECTIONS = 20
 """Of one role on a shared server: one project cannot take them all."""
 BETWEEN_LOOKS = 0.2
+MAKING_SECONDS = 1800.0
+"""How long another may be making the server: it may pull the image, and wait for its turn to start."""
 
 
 class SharedServer:
@@ -26,6 +28,7 @@ class SharedServer:
         self._store = parts.store
         self._engine = parts.engine
         self._servers = parts.servers
+        self._starts = parts.starts
         self._passwords = parts.passwords
         self._allocation = parts.allocation
         self._leftovers = parts.leftovers
@@ -36,7 +39,7 @@ class SharedServer:
 
     async def ready(self, image: str, progress: Progress | None = None) -> DatabaseServer:
         """The shared server of this image, made when there is none, running. One of many callers makes it."""
-        deadline = time.monotonic() + 2 * self._options.ready_seconds
+        deadline = time.monotonic() + MAKING_SECONDS
         server_id = self._id(image)
         while True:
             server = await self._store.read(lambda tx: tx.database_servers.get(server_id))
@@ -49,6 +52,8 @@ class SharedServer:
                 return await self._make(mine, progress)
             if time.monotonic() > deadline:
                 raise Unavailable("the shared PostgreSQL server is not getting ready")
+            if progress is not None:
+                await progress("waiting for the shared server")
             await anyio.sleep(BETWEEN_LOOKS)
 
     async def add(self, database: Database, place: Place, access: Access) -> None:
@@ -96,11 +101,12 @@ class SharedServer:
             await self._servers.prepare(place, progress)
             self._step("databases.shared.prepared")
             superuser = self._passwords.superuser_verifier()
-            await self._servers.create(self._servers.workload(place, "shared", superuser, None, None))
-            self._step("databases.shared.created")
-            await self._servers.start(place)
-            await self._until_up(place)
-            self._step("databases.shared.up")
+            async with self._starts.turn(progress):
+                await self._servers.create(self._servers.workload(place, "shared", superuser, None, None))
+                self._step("databases.shared.created")
+                await self._servers.start(place)
+                await self._until_up(place)
+                self._step("databases.shared.up")
             return (await self._store.run(partial(_settled, server=server), TEND)).value
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -125,8 +131,9 @@ class SharedServer:
                 next="start_database makes it anew on its data.",
             )
         if not found.running:
-            await self._servers.start(server.place)
-            await self._servers.run_sql_when_up(server.place.ref, "SELECT 1;\n")
+            async with self._starts.turn():
+                await self._servers.start(server.place)
+                await self._servers.run_sql_when_up(server.place.ref, "SELECT 1;\n")
 
     async def _discard(self, server: DatabaseServer) -> None:
         condemned = await self._leftovers.condemn(server)

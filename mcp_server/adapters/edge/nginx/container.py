@@ -13,16 +13,7 @@ from pydantic import SecretBytes
 from mcp_server.adapters.edge.container import INSIDE, EdgeContainer, edge_name, label
 from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.routes import Target
-from mcp_server.domain.workloads import (
-    Attachment,
-    Executed,
-    File,
-    Mount,
-    Owner,
-    PublishedPort,
-    Ref,
-    Workload,
-)
+from mcp_server.domain.workloads import Attachment, Executed, File, Mount, Owner, PublishedPort, Ref, Workload
 from mcp_server.ports.orchestrator import Orchestrator
 
 CONFIG = "/etc/quaymaster-nginx.conf"
