@@ -44,9 +44,9 @@ def normalise_name(text: str) -> str:
     """Lower case, with runs of spaces, dots and underscores as one hyphen.
 
     Raises Invalid when the rest is not a name: letters a-z, digits and hyphens, 1-100 of them, no hyphen at
-    an end.
+    an end. Line breaks, tabs and other control characters are no spaces: nobody types them in a name.
     """
-    name = re.sub(r"[\s._]+", "-", text.strip().lower())
+    name = re.sub(r"[ ._]+", "-", text.strip(" ").lower())
     if not NAME.fullmatch(name):
         raise Invalid.field("name", "1-100 characters of a-z, 0-9 and '-', with no '-' at an end")
     return name

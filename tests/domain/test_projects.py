@@ -35,6 +35,13 @@ def test_what_is_not_a_name_is_refused_without_repeating_it(text: str):
     assert refusal.value.details["fields"].keys() == {"name"}
 
 
+@pytest.mark.parametrize("strange", ["\n", "\r", "\t", "\x0b", "\x1c", "\x7f", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("name", ["a{}b", "{}ab", "ab{}"])
+def test_a_control_character_is_not_taken_for_a_space(name: str, strange: str):
+    with pytest.raises(Invalid):
+        normalise_name(name.format(strange))
+
+
 @given(st.text(max_size=120))
 def test_a_normalised_name_is_a_name_and_stays_itself(text: str):
     try:
