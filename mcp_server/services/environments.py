@@ -258,7 +258,7 @@ class Environments:
                 return await self._calls.write(call, save, ChangedView)
             except _MovedOn:
                 continue
-        raise Conflict("others change these variables at the same time", next="Call again in a moment.")
+        raise Conflict("somebody else is changing these variables right now", next="Call again in a moment.")
 
     async def _save(
         self, tx: Transaction, *, call: Call, now: _Present, after: Values, sealed: Values
