@@ -66,6 +66,16 @@ class Recovery:
         self._revival = revival
         self._step = step
         self.routing = Routing(store, slots)
+        self._taken_over: set[str] = set()
+
+    def take_over(self, id: str) -> None:
+        """This process's own work at a deployment or switch has ended, and could not be settled (a full disk): the
+        process lives, so that nobody else would do it. A later look does.
+        """
+        self._taken_over.add(id)
+
+    def _broken_off(self, id: str, worker: str | None) -> bool:
+        return id in self._taken_over or not self._workers.alive(worker)
 
     @property
     def _home(self) -> str:
@@ -74,7 +84,7 @@ class Recovery:
     async def run_once(self) -> Recovered:
         """At the start, and now and then. Raises what engine, proxy and store raise."""
         running = await self._store.read(lambda tx: tx.deployments.running_of_home(self._home))
-        abandoned = [one for one in running if not self._workers.alive(one.worker)]
+        abandoned = [one for one in running if self._broken_off(one.id, one.worker)]
         for deployment in abandoned:
             await self._settle_deployment(deployment)
         pairs = await self._pairs()
@@ -103,7 +113,11 @@ class Recovery:
             )
 
         pair, running = await self._store.read(look)
-        if running is not None and running.home == self._home and not self._workers.alive(running.worker):
+        if (
+            running is not None
+            and running.home == self._home
+            and self._broken_off(running.id, running.worker)
+        ):
             await self._settle_deployment(running)
         if pair is not None and pair.home == self._home:
             await self._settle_switch(pair)
@@ -115,6 +129,7 @@ class Recovery:
         self._step("recover.deployment.cleared")
         end = partial(end_deployment, deployment_id=deployment.id, worker=deployment.worker, error=BROKEN_OFF)
         await self._store.run(end, RECOVER)
+        self._taken_over.discard(deployment.id)
         log.info("settled a deployment that was broken off", extra={"deployment": deployment.id})
 
     async def clear_away(self, deployment: Deployment, *, by: str) -> None:
@@ -145,7 +160,7 @@ class Recovery:
     async def _settle_switch(self, pair: SlotPair) -> bool:
         """By what the proxy does: traffic on the new slot means done, anything else that nothing happened."""
         switch = pair.switching
-        if switch is None or self._workers.alive(switch.worker):
+        if switch is None or not self._broken_off(switch.id, switch.worker):
             return False
         active = await self._slots.edge.active(f"{pair.project}.{pair.environment}")
         error = None if active == switch.slot and await self._answers(pair, switch) else BROKEN_OFF
@@ -154,6 +169,7 @@ class Recovery:
             await self.clear_cold(pair.key, switch)
         self._step("recover.switch.observed")
         await self._store.run(partial(end_switch, key=pair.key, switch_id=switch.id, error=error), RECOVER)
+        self._taken_over.discard(switch.id)
         log.info("settled a switch that was broken off", extra={"pair": pair.key, "moved": error is None})
         return True
 

@@ -175,7 +175,17 @@ class Rollouts:
         await self._slots.take_away(berth)
 
     async def _undo(self, book: Logbook, error: str) -> None:
-        """Take away what was started, then settle as failed; bounded, cancelled or not."""
+        """Take away what was started, then settle as failed; bounded, cancelled or not. What the store refuses is
+        settled by a later look.
+        """
+        settled = False
+        try:
+            settled = await self._undone(book, error)
+        finally:
+            if not settled:
+                self._recovery.take_over(book.deployment.id)
+
+    async def _undone(self, book: Logbook, error: str) -> bool:
         with anyio.move_on_after(TIDY_SECONDS, shield=True):
             await self._recovery.clear_away(book.deployment, by=book.deployment.id)
             self._step("deploy.undo.cleared")
@@ -184,6 +194,8 @@ class Rollouts:
                 who = None if found is None else found.cancelled_by
                 await book.settle(f"cancelled by {who}" if who else error)
                 self._step("deploy.undone")
+                return True
+        return False
 
     async def _promoted(self, call: Call, id: str, tell: Tell) -> None:
         """Where the team wants it, and the caller may."""

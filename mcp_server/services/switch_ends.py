@@ -27,7 +27,14 @@ class SwitchEnds:
         self.notifier: Notifier = Silence()
 
     async def settle(self, way: Way, error: str | None, receipts: list[Receipt]) -> None:
-        """With an error traffic goes back first; then the outcome is written down."""
+        """With an error traffic goes back first; then the outcome is written down, by a later look if not now."""
+        try:
+            await self._settle(way, error, receipts)
+        except BaseException:
+            self._recovery.take_over(way.switch.id)
+            raise
+
+    async def _settle(self, way: Way, error: str | None, receipts: list[Receipt]) -> None:
         receipt = receipts[-1] if receipts else None
         if error is not None:
             with suppress(QuaymasterError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -104,3 +107,47 @@ async def left_port(tx: Transaction, *, desk: Desk, harbour: Harbour) -> None:
         PortAllocation(host=site.host, port=port, holder=holder, purpose="slot", created_at=now)
     )
     await tx.slots.save(pair.put("green", pair.green.change(port=port)))
+
+
+@pytest.mark.timeout(300)
+async def test_what_a_full_disk_left_unsettled_is_settled_by_the_living_process_when_there_is_room_again(
+    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = {"project": harbour.project}
+    async with harbour.server() as desk:
+        await two_versions(desk, harbour)
+        await full_from("switch.before_settle", desk, monkeypatch, "promote", ann)
+        await at_rest(desk, ann)
+        await told_truly(desk, harbour)
+        await full_from("deploy.routed", desk, monkeypatch, "deploy_project", harbour.deploy("demo-v2"))
+        await at_rest(desk, ann)
+        await told_truly(desk, harbour)
+        again = await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        assert (again["status"], again["error"]) == ("success", None)
+
+
+async def full_from(
+    step: str, desk: Desk, monkeypatch: pytest.MonkeyPatch, tool: str, arguments: Mapping[str, Any]
+) -> None:
+    """The call, during which no file can grow any more from that step on; there is room again after it."""
+    old, met = resource.getrlimit(resource.RLIMIT_FSIZE), list[str]()
+
+    def passed(name: str) -> None:
+        if name == step:
+            met.append(name)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, old[1]))
+
+    with monkeypatch.context() as patched:
+        for part in (desk.house.hosting.switch_ends, desk.house.hosting.rollouts):
+            patched.setattr(part, "_step", passed)
+        try:
+            await desk.call(tool, arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert met
+
+
+async def at_rest(desk: Desk, where: Mapping[str, Any]) -> None:
+    """The look that the server takes now and then is taken at once."""
+    await desk.house.hosting.recover()
+    assert (await desk.done("slot_status", where))["at_work"] is None
