@@ -96,6 +96,16 @@ PAIRS = {
         CREATE FUNCTION g(t) RETURNS int LANGUAGE sql AS 'SELECT $1.a'; CREATE VIEW v AS SELECT g(t) FROM t;
         CREATE MATERIALIZED VIEW m AS SELECT a FROM generate_series(1,2) AS x(a); CREATE UNIQUE INDEX m_a ON m (a);""",
     ),
+    "types are made of each other": (
+        "CREATE TYPE addr AS (street text); CREATE TABLE t (id int);",
+        """CREATE TYPE kind AS ENUM ('home', 'work'); CREATE DOMAIN zip AS text CHECK (VALUE <> '');
+        CREATE TYPE addr AS (street text); CREATE TYPE "Place" AS (kind kind, zip zip, "where" addr, tags text[]);
+        CREATE TYPE span AS RANGE (SUBTYPE = float8, SUBTYPE_DIFF = float8mi);
+        CREATE DOMAIN here AS "Place" CHECK ((VALUE).kind IS NOT NULL);
+        CREATE TABLE t (id int, a addr, b here, c span, d "Place"[]);
+        CREATE FUNCTION street(addr) RETURNS text LANGUAGE sql AS 'SELECT $1.street';
+        COMMENT ON TYPE span IS 'from, to';""",
+    ),
     "a schema of its own": (
         "CREATE SCHEMA one; CREATE TABLE one.t (a int);",
         """CREATE SCHEMA "Two"; CREATE TABLE "Two"."T" ("A" int CONSTRAINT "Odd" CHECK ("A" > 0));""",

@@ -46,6 +46,28 @@ DOMAINS = f"""
     WHERE t.typtype = 'd' AND {OURS}
       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e')
 """
+TYPES = f"""
+    SELECT format('%I.%I', n.nspname, t.typname) AS name,
+           format('AS (%s)', (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
+                || CASE WHEN a.attcollation <> at.typcollation THEN ' COLLATE ' || a.attcollation::regcollation::text
+                        ELSE '' END, ', ' ORDER BY a.attnum)
+              FROM pg_attribute a JOIN pg_type at ON at.oid = a.atttypid
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) AS definition
+    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace JOIN pg_class c ON c.oid = t.typrelid
+    WHERE {OURS} AND c.relkind = 'c'
+      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e')
+    UNION ALL
+    SELECT format('%I.%I', n.nspname, t.typname),
+           format('AS RANGE (%s)', concat_ws(', ', 'SUBTYPE = ' || format_type(r.rngsubtype, NULL),
+             CASE WHEN NOT o.opcdefault THEN format('SUBTYPE_OPCLASS = %I.%I', opn.nspname, o.opcname) END,
+             CASE WHEN r.rngcollation <> s.typcollation THEN 'COLLATION = ' || r.rngcollation::regcollation::text END,
+             'SUBTYPE_DIFF = ' || nullif(r.rngsubdiff, 0)::regproc::text))
+    FROM pg_range r JOIN pg_type t ON t.oid = r.rngtypid JOIN pg_namespace n ON n.oid = t.typnamespace
+    JOIN pg_type s ON s.oid = r.rngsubtype JOIN pg_opclass o ON o.oid = r.rngsubopc
+    JOIN pg_namespace opn ON opn.oid = o.opcnamespace
+    WHERE {OURS} AND r.rngcanonical = 0
+      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e')
+"""
 SEQUENCES = f"""
     SELECT format('%I.%I', n.nspname, c.relname) AS name,
            format('AS %s INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s %s',
@@ -72,7 +94,7 @@ FUNCTIONS = f"""
                  WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass) AS uses
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     WHERE {OURS} AND p.prokind IN ('f', 'p')
-      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype IN ('e', 'i'))
 """
 COLUMNS = f"""
     SELECT format('%I.%I', n.nspname, c.relname) AS table_name,
@@ -160,7 +182,7 @@ COMMENTS = f"""
     UNION ALL
     SELECT 'TYPE ' || format('%I.%I', n.nspname, t.typname), d.description
     FROM pg_description d JOIN pg_type t ON t.oid = d.objoid AND d.classoid = 'pg_type'::regclass
-    JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'e' AND {OURS}
+    JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'c', 'r') AND {OURS}
 """
 OTHER = f"""
     SELECT format('policy %I on %I.%I', p.polname, n.nspname, c.relname) AS name,
@@ -181,11 +203,9 @@ OTHER = f"""
     WHERE {OURS} AND p.prokind IN ('a', 'w')
       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
     UNION ALL
-    SELECT format('type %I.%I', n.nspname, t.typname), t.typtype::text
-      || coalesce((SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', '
-                                     ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = t.typrelid), '')
-    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
-    WHERE {OURS} AND (t.typtype = 'r' OR c.relkind = 'c')
+    SELECT format('type %I.%I', n.nspname, t.typname), 'range over ' || format_type(r.rngsubtype, NULL)
+    FROM pg_range r JOIN pg_type t ON t.oid = r.rngtypid JOIN pg_namespace n ON n.oid = t.typnamespace
+    WHERE {OURS} AND r.rngcanonical <> 0
       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e')
     UNION ALL
     SELECT format('extended statistics %I.%I', n.nspname, s.stxname), pg_get_statisticsobjdef(s.oid)
@@ -219,6 +239,7 @@ async def _read(connection: Any) -> Catalog:
         extensions=frozenset(row["name"] for row in await fetch(EXTENSIONS)),
         enums={row["name"]: tuple(row["labels"]) for row in await fetch(ENUMS)},
         domains={each.name: each for each in domains},
+        types={row["name"]: row["definition"] for row in await fetch(TYPES)},
         sequences={each.name: each for each in sequences},
         functions={each.signature: each for each in functions},
         tables=_tables(await fetch(COLUMNS)),

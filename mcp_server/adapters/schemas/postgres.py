@@ -309,7 +309,7 @@ class PostgresSession:
               AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('e', 'i'))
             UNION ALL
             SELECT 'ROUTINE', p.oid::regprocedure::text, 2 FROM pg_proc p, own
-            WHERE pronamespace = own.schema AND prokind <> 'a'
+            WHERE pronamespace = own.schema
               AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
             UNION ALL
             SELECT CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, format('%I.%I', 'public', typname), 3

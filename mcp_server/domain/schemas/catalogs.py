@@ -99,6 +99,8 @@ class Catalog(NamedTuple):
     extensions: frozenset[str] = frozenset()
     enums: Mapping[str, tuple[str, ...]] = {}
     domains: Mapping[str, Domain] = {}
+    types: Mapping[str, str] = {}
+    """Composite and range types, with what follows the name in CREATE TYPE."""
     sequences: Mapping[str, Sequence] = {}
     functions: Mapping[str, Function] = {}
     tables: Mapping[str, Table] = {}
@@ -115,6 +117,7 @@ class Catalog(NamedTuple):
         found |= {f"extension {name}": "" for name in self.extensions}
         found |= {f"enum {name}": repr(labels) for name, labels in self.enums.items()}
         found |= {f"domain {name}": each.definition for name, each in self.domains.items()}
+        found |= {f"type {name}": definition for name, definition in self.types.items()}
         found |= {
             f"sequence {name}": f"{each.definition} {each.owner}" for name, each in self.sequences.items()
         }
@@ -149,6 +152,7 @@ def within(catalog: Catalog, schemas: Collection[str]) -> Catalog:
         schemas=catalog.schemas & frozenset(schemas),
         enums={name: each for name, each in catalog.enums.items() if inside(name)},
         domains={name: each for name, each in catalog.domains.items() if inside(name)},
+        types={name: each for name, each in catalog.types.items() if inside(name)},
         sequences={name: each for name, each in catalog.sequences.items() if inside(name)},
         functions={name: each for name, each in catalog.functions.items() if inside(name)},
         tables={name: each for name, each in catalog.tables.items() if inside(name)},

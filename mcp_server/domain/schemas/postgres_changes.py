@@ -35,7 +35,7 @@ class _Postgres:
         self._drop_indexes()
         self._make_schemas()
         self._change_enums()
-        self._make_domains()
+        self._make_types()
         self._drop_identities()
         self._make_sequences()
         self._make_functions(late=False)
@@ -115,8 +115,9 @@ class _Postgres:
         }
         for name in sorted(start.sequences.keys() - goal.sequences.keys() - owned):
             self.say(f"DROP SEQUENCE {name}")
-        for name in sorted(start.domains.keys() - goal.domains.keys()):
-            self.say(f"DROP DOMAIN {name}")
+        for name in reversed(_by_mention(_definitions(start))):
+            if name not in _definitions(goal):
+                self.say(f"DROP {'DOMAIN' if name in start.domains else 'TYPE'} {name}")
         for name in sorted(start.enums.keys() - goal.enums.keys()):
             self.say(f"DROP TYPE {name}")
         for name in sorted(start.extensions - goal.extensions):
@@ -174,10 +175,16 @@ class _Postgres:
         schema = name.rpartition(".")[0]
         self.say(f'DROP TYPE {schema}."{aside}"')
 
-    def _make_domains(self) -> None:
-        for name, each in sorted(self.goal.domains.items()):
-            if name not in self.start.domains:
-                self.say(f"CREATE DOMAIN {name} AS {each.definition}")
+    def _make_types(self) -> None:
+        """Domains, composite and range types; of those that change, `differences` tells."""
+        for name in _by_mention(_definitions(self.goal)):
+            if name in _definitions(self.start):
+                continue
+            domain = self.goal.domains.get(name)
+            if domain is not None:
+                self.say(f"CREATE DOMAIN {name} AS {domain.definition}")
+            else:
+                self.say(f"CREATE TYPE {name} {self.goal.types[name]}")
 
     def _make_sequences(self) -> None:
         for name, each in sorted(self.goal.sequences.items()):
@@ -253,7 +260,7 @@ class _Postgres:
             "SEQUENCE": thing in goal.sequences,
             "VIEW": thing in goal.views,
             "INDEX": thing in goal.indexes,
-            "TYPE": thing in goal.enums,
+            "TYPE": thing in goal.enums or thing in goal.types,
             "FUNCTION": name in goal.functions,
         }.get(kind, thing.removeprefix("VIEW ") in goal.views)
 
@@ -349,6 +356,25 @@ def _by_use(views: Mapping[str, View], wanted: Iterable[str]) -> list[View]:
         free = [each for each in left.values() if not set(each.uses) & (left.keys() - {each.name})]
         for each in free or list(left.values()):
             ordered.append(left.pop(each.name))
+    return ordered
+
+
+def _definitions(catalog: Catalog) -> dict[str, str]:
+    """Domains, composite and range types, which may be made of each other."""
+    return {name: each.definition for name, each in catalog.domains.items()} | dict(catalog.types)
+
+
+def _by_mention(definitions: Mapping[str, str]) -> list[str]:
+    """Each behind those that its definition names."""
+    left = dict(sorted(definitions.items()))
+    ordered: list[str] = []
+    while left:
+        free = [
+            name for name, text in left.items() if not any(other in text for other in left if other != name)
+        ]
+        for name in free or list(left):
+            ordered.append(name)
+            del left[name]
     return ordered
 
 
