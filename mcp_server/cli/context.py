@@ -222,24 +222,34 @@ class Context:
 
     def print(self, text: str) -> None:
         """One line of the command's answer, on stdout."""
-        self.out.write(f"{_harmless(text)}\n")
+        self.out.write(f"{_shown(text)}\n")
 
     def print_json(self, value: Any) -> None:
         self.print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
     def tell(self, text: str) -> None:
         """One line for the person, on stderr."""
-        self.err.write(f"{_harmless(text)}\n")
+        self.err.write(f"{_shown(text)}\n")
 
 
-def _harmless(text: str, allowed: str = "\n\t") -> str:
+class Painted(str):
+    """Text with colours of our own, in which what others wrote is harmless already."""
+
+    __slots__ = ()
+
+
+def _shown(text: str) -> str:
+    return text if isinstance(text, Painted) else harmless(text)
+
+
+def harmless(text: str, allowed: str = "\n\t") -> str:
     """What others wrote (names, titles) moves no cursor and sets no colour of a terminal; in JSON it stays the same text."""
     return _CONTROL.sub(lambda found: found[0] if found[0] in allowed else f"\\u{ord(found[0]):04x}", text)
 
 
 def table(rows: Sequence[Sequence[str]], heading: Sequence[str]) -> list[str]:
     """Lines with columns as wide as they must be."""
-    lines = [heading, *([_harmless(cell, allowed="") for cell in row] for row in rows)]
+    lines = [heading, *([harmless(cell, allowed="") for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

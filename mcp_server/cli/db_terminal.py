@@ -11,7 +11,7 @@ from typing import TextIO
 
 import anyio
 
-from mcp_server.cli.context import Context
+from mcp_server.cli.context import Context, Painted, harmless
 from mcp_server.cli.db_words import language, say
 from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
 from mcp_server.domain.schemas.danger import Danger, codes
@@ -48,7 +48,8 @@ class Terminal:
         message = error.message.removeprefix(f"{name}: ").rstrip(".")
         # What the arguments of a tool's caller need says nothing to a person at a command line.
         after = "" if type(error) in (Invalid, NotFound) and error.next == error.default_next else error.next
-        self._context.tell(f"{head} {message}. {after}".rstrip())
+        line = f"{head} {harmless(f'{message}. {after}')}".rstrip()
+        self._context.tell(Painted(line) if isinstance(head, Painted) else line)
 
     @property
     def is_person(self) -> bool:
@@ -105,7 +106,9 @@ class Terminal:
         if self._context.err.isatty():
             filled = BAR * done // max(whole, 1)
             room = max(self._columns() - BAR - 4, 0)
-            self._context.err.write(f"\r\x1b[K[{'#' * filled}{'.' * (BAR - filled)}] {label[:room]}")
+            self._context.err.write(
+                f"\r\x1b[K[{'#' * filled}{'.' * (BAR - filled)}] {harmless(label[:room])}"
+            )
             self._context.err.flush()
 
     def end_bar(self) -> None:
@@ -143,4 +146,4 @@ class Terminal:
     def _coloured(self, text: str, colour: str, stream: TextIO) -> str:
         if not stream.isatty() or self._context.environ.get("NO_COLOR"):
             return text
-        return f"\x1b[{colour}m{text}\x1b[0m"
+        return Painted(f"\x1b[{colour}m{harmless(text)}\x1b[0m")

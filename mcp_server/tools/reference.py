@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mcp_server.domain import errors
 from mcp_server.domain.degraded import ACTIONS, Degraded
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.grants import GRANTS
+from mcp_server.domain.schemas import failures
 from mcp_server.domain.toolsets import TOOLSETS
 from mcp_server.tools.catalogue import Catalogue, Tool
 from mcp_server.tools.schemas import NULL
@@ -71,10 +73,13 @@ def _errors() -> Iterator[str]:
 
 
 def _below(kind: type[QuaymasterError]) -> Iterator[type[QuaymasterError]]:
-    """The errors of the tree below this one, each before its own kinds, by code."""
+    """The errors of the domain below this one, each before its own kinds, by code: what else happens to be imported has
+    the code of one of them.
+    """
     for each in sorted(kind.__subclasses__(), key=lambda error: error.code):
-        yield each
-        yield from _below(each)
+        if each.__module__ in (errors.__name__, failures.__name__):
+            yield each
+            yield from _below(each)
 
 
 def _tool(tool: Tool) -> str:

@@ -258,7 +258,7 @@ async def _repair(server: PostgresServer, proxy: TcpProxy) -> None:
     await asyncio.to_thread(proxy.forward)
 
 
-async def _back(home: Path, seconds: float = 25) -> None:
+async def _back(home: Path, seconds: float = 75) -> None:
     """Until the workers have brought the home back."""
     from mcp_server.adapters.registry.mirror import RegistryMirror
 

@@ -15,7 +15,7 @@ from mcp_server.ports.schemas import Folders
 
 def issue(folders: Folders, plan: Danger, now: datetime) -> str:
     """A token for exactly this plan, good once and for 15 minutes."""
-    token = secrets.token_urlsafe(18)
+    token = secrets.token_hex(18)  # it is typed behind an option, and so may not begin with a hyphen
     path = folders.state("plans", _name(token))
     expires = (now + timedelta(seconds=TOKEN_SECONDS)).isoformat()
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
