@@ -173,7 +173,7 @@ async def registry_import(settings: Settings) -> dict[str, int]:
 async def registry_claim(settings: Settings, *, force: bool) -> Claim:
     """Which homes share PostgreSQL, and which one may grant alone; this home asks to be admitted.
 
-    `force`: a person says that the home which may grant alone is gone.
+    `force`: a person says that the home which may grant alone, or the one that this is a copy of, is gone.
     """
     from mcp_server.adapters.failover.membership import Membership
 
@@ -181,8 +181,10 @@ async def registry_claim(settings: Settings, *, force: bool) -> Claim:
     mirror = await RegistryMirror.open(settings.home)
     try:
         await primary.prepare()
-        home = (await mirror.refresh()).home
-        return await (Membership(primary, mirror, home).force() if force else primary.claim(home))
+        facts = await mirror.refresh()
+        return await (
+            Membership(primary, mirror, facts).force() if force else primary.claim(facts.home, facts.place)
+        )
     except Outage as outage:
         raise away(outage.reason, settings) from outage
     finally:

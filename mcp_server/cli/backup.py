@@ -91,7 +91,8 @@ async def run_restore(chosen: Namespace, context: Context) -> int:
         context.tell(
             f"Next: stop every server of the old home; put its secret.key into {chosen.to_home} (or set "
             "QUAYMASTER_SECRET_KEY), move its databases and backups there if they are left, and start with "
-            f"QUAYMASTER_HOME={chosen.to_home}. Two homes with one registry's name must never run side by side."
+            f"QUAYMASTER_HOME={chosen.to_home}. Two homes with one registry's name must never run side by side; "
+            "where PostgreSQL is used, say there with 'quaymaster registry claim --force' that this one took its place."
         )
         return OK
     context.tell(

@@ -97,12 +97,14 @@ class RegistryReport(Protocol):
 
 
 class Claim(Protocol):
-    """Which homes share a PostgreSQL. `holder` may grant alone; it admits who asks."""
+    """Which homes share a PostgreSQL. `holder` may grant alone; it admits who asks. `copied`: this one is no home."""
 
     @property
     def holder(self) -> str | None: ...
     @property
     def homes(self) -> Sequence[str]: ...
+    @property
+    def copied(self) -> bool: ...
 
 
 class Root(Protocol):

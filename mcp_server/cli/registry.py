@@ -34,7 +34,9 @@ def add(commands: Commands) -> None:
     bring.set_defaults(run=run_import)
     claim = registry.add_parser("claim", help="show which homes share PostgreSQL, and which may grant alone")
     claim.add_argument(
-        "--force", action="store_true", help="the home that may grant alone is gone for good: remove it"
+        "--force",
+        action="store_true",
+        help="the home that may grant alone, or of which this is a copy, is gone for good",
     )
     claim.set_defaults(run=run_claim)
     conflicts = registry.add_parser("conflicts", help="list changes that wait for a person's decision")
@@ -85,7 +87,12 @@ async def run_claim(chosen: Namespace, context: Context) -> int:
     claim = await context.root.registry_claim(context.settings, force=chosen.force)
     for home in claim.homes:
         context.print(f"{home}  {'may grant alone' if home == claim.holder else ''}".rstrip())
-    if claim.holder is None:
+    if claim.copied:
+        context.tell(
+            "this directory was copied or moved: the home of its id is known at another place. If that one is gone "
+            "for good, say so with --force; else set QUAYMASTER_HOME to a new directory"
+        )
+    elif claim.holder is None:
         context.tell("without PostgreSQL no home grants what is exclusive")
     return OK
 

@@ -96,12 +96,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Which homes share an installation. `alone`: only this home may grant what is exclusive without PostgreSQL."""
+    """Which homes share an installation. `alone`: only this home may grant what is exclusive without PostgreSQL.
+
+    `copied`: the home of this id is known at another place, so that this one is a copy of it, or it was moved.
+    """
 
     alone: bool
     holder: str | None
     asked_by: str | None = None
     homes: Sequence[str] = ()
+    copied: bool = False
 
 
 class Outage(Exception):
@@ -208,9 +212,15 @@ class Primary(Protocol):
         """Note how far `home` has followed, and delete log rows below the slowest home, or older than 7 days."""
         ...
 
-    async def claim(self, home: str, *, confirm: bool = False, force: bool = False) -> Claim:
-        """Register `home` and ask to be alone. `confirm`: this home gives up being alone because another asked.
-        `force`: a person decides that the present holder is gone."""
+    async def claim(self, home: str, place: str, *, confirm: bool = False, force: bool = False) -> Claim:
+        """Register `home` at its place and ask to be alone. `confirm`: this home gives up being alone because another
+        asked. `force`: a person decides that the present holder, or the home of this id at another place, is gone.
+
+        A copied home changes nothing, unless forced."""
+        ...
+
+    async def place_of(self, home: str) -> str | None:
+        """Where this home was when it registered; None when it has not, or an earlier version of it did."""
         ...
 
     async def continue_as(self, installation_id: str, home: str) -> None:
@@ -240,9 +250,12 @@ class Primary(Protocol):
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the journal says of its home. `pending` lines are not yet in PostgreSQL; `audit_pending` says that audit files
-    hold rows that it lacks. `alone` as PostgreSQL last confirmed it (an embedded home is alone)."""
+    hold rows that it lacks. `alone` as PostgreSQL last confirmed it for this place (an embedded home is alone).
+
+    `place` is this machine and directory: a copy of the files has another one."""
 
     home: str
+    place: str
     mode: Mode
     epoch: int
     since: datetime
@@ -317,7 +330,9 @@ class Mirror(Protocol):
 
     async def set_mode(self, mode: Mode, *, epoch: int, reason: str | None) -> Facts: ...
 
-    async def set_alone(self, alone: bool) -> None: ...
+    async def set_alone(self, alone: bool) -> None:
+        """Write it down, where it is not what stands there for this place already."""
+        ...
 
     async def pending(self, limit: int) -> Sequence[Line]:
         """The oldest pending lines, in order, with `before` records and audit rows."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 
+from mcp_server.adapters.failover.membership import Membership
 from mcp_server.adapters.failover.store import FailoverStore
 from mcp_server.adapters.postgres.connections import ConnectionSettings
 from mcp_server.adapters.postgres.primary import PostgresPrimary
@@ -31,11 +32,19 @@ COMMIT = b"COMMIT\0"
 
 
 @asynccontextmanager
-async def running(url: str, home: Path, *, beside: bool = True) -> AsyncIterator[FailoverStore]:
-    """A server's store on `home`, with what runs beside the calls (unless told otherwise)."""
+async def running(
+    url: str, home: Path, *, beside: bool = True, told_to_take_over: bool = False
+) -> AsyncIterator[FailoverStore]:
+    """A server's store on `home`, with what runs beside the calls (unless told otherwise).
+
+    `told_to_take_over`: after a person's `quaymaster registry claim --force`.
+    """
     mirror = await RegistryMirror.open(home)
-    store = FailoverStore(PostgresPrimary(ConnectionSettings(url)), mirror)
+    primary = PostgresPrimary(ConnectionSettings(url))
+    store = FailoverStore(primary, mirror)
     try:
+        if told_to_take_over:
+            await Membership(primary, mirror, await mirror.refresh()).force()
         await store.open()
         background = asyncio.create_task(store.run_background() if beside else asyncio.sleep(0))
         try:

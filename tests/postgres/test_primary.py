@@ -741,23 +741,36 @@ async def test_the_last_use_of_a_key_is_noted_without_a_revision(primary: Postgr
 
 
 async def test_a_home_is_alone_until_another_asks_and_it_confirms(primary: PostgresPrimary) -> None:
-    assert (await primary.claim("a")).alone
-    asked = await primary.claim("b")
+    assert (await primary.claim("a", "there")).alone
+    asked = await primary.claim("b", "there")
     assert (asked.alone, asked.holder, asked.asked_by) == (False, "a", "b")
-    assert (await primary.claim("b", confirm=True)).holder == "a"  # only the holder can give it up
-    told = await primary.claim("a")
+    assert (await primary.claim("b", "there", confirm=True)).holder == "a"  # only the holder can give it up
+    told = await primary.claim("a", "there")
     assert (told.alone, told.asked_by) == (True, "b")
-    given = await primary.claim("a", confirm=True)
+    given = await primary.claim("a", "there", confirm=True)
     assert (given.alone, given.holder, list(given.homes)) == (False, None, ["a", "b"])
-    assert not (await primary.claim("b")).alone
+    assert not (await primary.claim("b", "there")).alone
 
 
 async def test_a_person_may_decide_that_the_holder_is_gone(primary: PostgresPrimary) -> None:
-    await primary.claim("a")
-    await primary.claim("b")
-    forced = await primary.claim("b", force=True)
+    await primary.claim("a", "there")
+    await primary.claim("b", "there")
+    forced = await primary.claim("b", "there", force=True)
     assert (forced.alone, forced.holder, list(forced.homes)) == (True, "b", ["b"])
-    assert (await primary.claim("a")).holder == "b"
+    assert (await primary.claim("a", "there")).holder == "b"
+
+
+async def test_a_home_registered_elsewhere_changes_nothing_until_it_is_forced(
+    primary: PostgresPrimary,
+) -> None:
+    await primary.claim("a", "there")
+    copied = await primary.claim("a", "elsewhere", confirm=True)
+    assert (copied.copied, copied.alone, copied.holder) == (True, False, "a")
+    assert await primary.place_of("a") == "there"
+    assert (await primary.claim("a", "there")).alone
+    assert (await primary.claim("a", "elsewhere", force=True)).alone
+    assert (await primary.claim("a", "there")).copied
+    assert await primary.place_of("unheard of") is None
 
 
 async def test_the_epoch_never_falls(primary: PostgresPrimary) -> None:

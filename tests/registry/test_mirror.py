@@ -9,7 +9,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from mcp_server.adapters.registry.documents import Said
 from mcp_server.adapters.registry.keyring import RegistryKeyRing
+from mcp_server.adapters.registry.mirror import RegistryMirror
 from mcp_server.domain.audit import AuditFilter
 from mcp_server.domain.conflicts import KeptConflict
 from mcp_server.domain.errors import Conflict, Unavailable
@@ -354,3 +356,17 @@ async def test_an_unfinished_line_is_never_read_by_the_process_that_writes_it(mi
         await add(mirror, task())
     assert all(each is None for each in seen[: seen.index("synced")])
     assert await found(mirror, "tasks", "k1") is not None
+
+
+async def test_what_an_earlier_version_wrote_of_being_alone_holds_until_its_place_is_written_too(
+    mirror: RegistryMirror,
+) -> None:
+    await mirror.set_mode("primary", epoch=2, reason=None)
+    await mirror._say("alone", Said(alone=True))
+    assert (await mirror.refresh()).alone
+    before = mirror._files.state.seq
+    await mirror.set_alone(True)
+    await mirror.set_alone(True)
+    assert mirror._files.state.seq == before + 1
+    await mirror._say("alone", Said(alone=True, alone_at="elsewhere"))
+    assert not (await mirror.refresh()).alone

@@ -86,10 +86,10 @@ class FailoverStore:
         """Connect, migrate, mirror. With PostgreSQL away an existing mirror is served degraded.
 
         Raises Unavailable when PostgreSQL is away and there is no mirror yet, and Invalid when this home holds embedded data
-        that PostgreSQL does not have.
+        that PostgreSQL does not have, or is a copy of one that PostgreSQL knows.
         """
         facts = await self._mirror.refresh()
-        self._membership = Membership(self._primary, self._mirror, facts.home)
+        self._membership = Membership(self._primary, self._mirror, facts)
         try:
             if facts.mode == "embedded":
                 await self._adopt_primary(facts)
@@ -105,6 +105,7 @@ class FailoverStore:
 
     async def _adopt_primary(self, facts: Facts) -> None:
         identity = await self._primary.prepare()
+        await self._members.refuse_a_copy()
         own = await self._mirror.read(_its_own)
         missing = await self._primary.read(partial(_missing, own))
         if missing and not await self._primary.read(_has_teams):
@@ -135,6 +136,7 @@ class FailoverStore:
             self._foreign = error.message
             await self._leave_primary(Outage(error.message, probed=True))
             return
+        await self._members.refuse_a_copy()
         await self._follower.catch_up()
 
     # -- calls
@@ -429,13 +431,14 @@ class _Watch:
         self._primary = primary
         self._members = members
         self._claimed = self._trimmed = -TRIM_SECONDS
+        self._copied = False
 
     async def look(self, facts: Facts) -> None:
         now = anyio.current_time()
         if now - self._claimed >= CLAIM_SECONDS:
-            await self._members.renew()
+            self._copied = (await self._members.renew()).copied
             self._claimed = now
-        if now - self._trimmed >= TRIM_SECONDS and facts.position is not None:
+        if now - self._trimmed >= TRIM_SECONDS and facts.position is not None and not self._copied:
             await self._primary.trim(facts.home, facts.position)
             self._trimmed = now
 

@@ -110,24 +110,31 @@ async def raise_epoch(connection: Connection, at_least: int) -> int:
     return epoch
 
 
-async def claim(connection: Connection, home: str, *, confirm: bool, force: bool) -> Claim:
+async def claim(connection: Connection, home: str, place: str, *, confirm: bool, force: bool) -> Claim:
     """Who may grant alone. The first home is alone; another one asks; once the first has confirmed, none is.
 
-    A home that finds no other one registered is alone again. `force` strikes off the present holder,
-      and the homes that have
-    been silent for a minute; the home is alone when no other one is left.
+    A home that finds no other one registered is alone again. `force` strikes off the present holder, and the homes
+    that have been silent for a minute; the home is alone when no other one is left. A home whose id is registered at
+    another place only takes that place by force.
     """
     async with atomic(connection):
-        await connection.execute(
+        registered = await connection.fetchval(
             """
-            INSERT INTO homes (id, seen_at) VALUES ($1, clock_timestamp())
-            ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+            INSERT INTO homes (id, place, seen_at) VALUES ($1, $2, clock_timestamp())
+            ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, place = excluded.place
+            WHERE homes.place IS NULL OR homes.place = excluded.place OR $3
+            RETURNING true
             """,
             home,
+            place,
+            force,
         )
         row = await connection.fetchrow("SELECT alone_home, alone_asked_by FROM installation FOR UPDATE")
         assert row is not None  # noqa: S101  # prepare made the row
         holder, asked = row["alone_home"], row["alone_asked_by"]
+        if not registered:
+            homes = await _homes(connection)
+            return Claim(alone=False, holder=holder, asked_by=asked, homes=homes, copied=True)
         if force and holder != home:
             await connection.execute(
                 """
@@ -149,6 +156,11 @@ async def claim(connection: Connection, home: str, *, confirm: bool, force: bool
             "UPDATE installation SET alone_home = $1, alone_asked_by = $2", holder, asked
         )
     return Claim(alone=holder == home, holder=holder, asked_by=asked, homes=homes)
+
+
+async def place_of(connection: Connection, home: str) -> str | None:
+    place: str | None = await connection.fetchval("SELECT place FROM homes WHERE id = $1", home)
+    return place
 
 
 async def _homes(connection: Connection) -> list[str]:

@@ -143,9 +143,13 @@ class PostgresPrimary:
         async with self._connections.use() as connection:
             return await installation.raise_epoch(connection, at_least)
 
-    async def claim(self, home: str, *, confirm: bool = False, force: bool = False) -> Claim:
+    async def claim(self, home: str, place: str, *, confirm: bool = False, force: bool = False) -> Claim:
         async with self._connections.use() as connection:
-            return await installation.claim(connection, home, confirm=confirm, force=force)
+            return await installation.claim(connection, home, place, confirm=confirm, force=force)
+
+    async def place_of(self, home: str) -> str | None:
+        async with self._connections.use() as connection:
+            return await installation.place_of(connection, home)
 
     # -- the change log
 

@@ -51,13 +51,15 @@ class Said(Value):
 
     `backlog` maps an audit file to the offset from which its pending rows are not yet in PostgreSQL (the
     whole map, each
-    time). `used` maps key ids to their last use. `audit_from`: audit rows before it are deleted.
+    time). `used` maps key ids to their last use. `audit_from`: audit rows before it are deleted. `alone_at`: the
+    place that `alone` was said of.
     """
 
     mode: Mode | None = None
     epoch: int | None = None
     reason: str | None = None
     alone: bool | None = None
+    alone_at: str | None = None
     settled: str | None = None
     backlog: dict[str, int] | None = None
     used: dict[str, Moment] | None = None
@@ -117,6 +119,7 @@ class SnapshotDocument(Value):
     since: Moment
     reason: str | None
     alone: bool
+    alone_at: str | None = None
     position: Position | None
     backlog: dict[str, int]
     audit_from: Moment | None

@@ -160,7 +160,8 @@ class Files:
         old, new = self.state, State(self.home.home, self.home.created_at)
         new.seq, new.sum, new.at = old.seq + 1, old.sum, max(old.at, now)
         new.mode, new.epoch, new.since, new.reason = old.mode, old.epoch, old.since, old.reason
-        new.alone, new.backlog, new.audit_from = old.alone, old.backlog, old.audit_from
+        new.alone, new.alone_at = old.alone, old.alone_at
+        new.backlog, new.audit_from = old.backlog, old.audit_from
         new.position, new.position_at, new.keys_seq = whole.position, new.at, new.seq
         new.load(whole.records)
         new.bury(whole.gone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,12 @@ class Layout:
     @property
     def home(self) -> Path:
         return self.root / "home.json"
+
+    def place(self) -> str:
+        """This machine and this directory, the same for all its processes, over restarts too. A copy of the files is at
+        another place. Raises OSError."""
+        told = f"{_machine()}/{self.home.stat().st_ino}"
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @property
     def head(self) -> Path:
@@ -67,6 +74,14 @@ class Layout:
     def unfinished(self) -> list[Path]:
         """Files that were being written aside when their writer ended."""
         return sorted(self.root.glob("*.tmp"))
+
+
+def _machine() -> str:
+    """Empty where nobody gave this machine an id, as in most containers."""
+    try:
+        return Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def segment_name(first: int) -> str:

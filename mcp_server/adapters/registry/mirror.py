@@ -74,6 +74,8 @@ class RegistryMirror:
         self._broken: str | None = None
         self._compact_at = 0
         self._lead: int | None = None
+        with refusals("cannot use the home"):
+            self._place = layout.place()
 
     @classmethod
     async def open(
@@ -146,16 +148,18 @@ class RegistryMirror:
 
     async def set_mode(self, mode: Mode, *, epoch: int, reason: str | None) -> Facts:
         await self._say("mode", Said(mode=mode, epoch=epoch, reason=reason))
-        return self._files.state.facts()
+        return self._files.state.facts(self._place)
 
     async def set_alone(self, alone: bool) -> None:
-        await self._say("alone", Said(alone=alone))
+        state = self._files.state
+        if (state.alone, state.alone_at) != (alone, self._place):
+            await self._say("alone", Said(alone=alone, alone_at=self._place))
 
     # Reading
 
     async def refresh(self) -> Facts:
         self._catch_up()
-        return self._files.state.facts()
+        return self._files.state.facts(self._place)
 
     async def read(self, fn: Callable[[Reading], Awaitable[T]]) -> T:
         self._catch_up()

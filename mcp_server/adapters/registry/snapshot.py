@@ -87,6 +87,7 @@ def snapshot_of(state: State, generation: int) -> bytes:
         "since": state.since.isoformat(),
         "reason": state.reason,
         "alone": state.alone,
+        "alone_at": state.alone_at,
         "position": None if state.position is None else asdict(state.position),
         "backlog": state.backlog,
         "audit_from": None if state.audit_from is None else state.audit_from.isoformat(),
@@ -142,7 +143,8 @@ def head_mark(layout: Layout) -> tuple[int, int, int]:
 def _fill(state: State, document: SnapshotDocument) -> None:
     state.seq, state.sum, state.at = document.seq, document.last, document.at
     state.mode, state.epoch, state.since = document.mode, document.epoch, document.since
-    state.reason, state.alone = document.reason, document.alone
+    state.reason = document.reason
+    state.alone, state.alone_at = document.alone, document.alone_at
     state.position, state.position_at = document.position, document.at
     state.backlog, state.audit_from = dict(document.backlog), document.audit_from
     state.keys_seq = document.keys_seq

@@ -64,6 +64,7 @@ class State:
         self.since = created_at
         self.reason: str | None = None
         self.alone = True
+        self.alone_at: str | None = None
         self.position: Position | None = None
         self.position_at = created_at
         self.backlog: dict[str, int] = {}
@@ -108,9 +109,10 @@ class State:
         """The keys of the records with this value; more than one only while a mirror is behind."""
         return self._owners[unique].get(value, ())
 
-    def facts(self) -> Facts:
+    def facts(self, place: str) -> Facts:
         return Facts(
             home=self.home,
+            place=place,
             mode=self.mode,
             epoch=self.epoch,
             since=self.since,
@@ -118,7 +120,7 @@ class State:
             position=self.position,
             pending=len(self.pending),
             audit_pending=bool(self.backlog),
-            alone=self.alone,
+            alone=self.alone and (self.mode == "embedded" or self.alone_at in (None, place)),
             conflicts=self.count(OPEN_CONFLICTS, ()),
         )
 
@@ -192,7 +194,7 @@ class State:
         if said.epoch is not None:
             self.epoch = max(self.epoch, said.epoch)
         if said.alone is not None:
-            self.alone = said.alone
+            self.alone, self.alone_at = said.alone, said.alone_at
         if said.settled is not None:
             self._settle(said.settled)
         if said.backlog is not None:
