@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 HIDDEN = "[redacted]"
 MAX_TEXT = 500
 MAX_ITEMS = 50
 MAX_DEPTH = 8
+SHORTEST_SECRET = 4
 _MAX_SCAN = 4000
 
 _NAME = re.compile(
@@ -53,6 +54,15 @@ def redacted(value: Any, name: str = "", depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return redacted_text(str(value))
+
+
+def without_values(text: str, values: Iterable[str]) -> str:
+    """The text without these values and without their lines; shorter ones than four characters are no secret."""
+    whole = set(values)
+    lines = {line.strip() for value in whole for line in value.splitlines()}
+    for value in sorted((one for one in whole | lines if len(one) >= SHORTEST_SECRET), key=len, reverse=True):
+        text = text.replace(value, HIDDEN)
+    return text
 
 
 def redacted_text(text: str) -> str:

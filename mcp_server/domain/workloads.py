@@ -245,8 +245,8 @@ class Observed(Value):
     `addresses` maps a network to the workload's IPv4 address in it.
 
     `image_id` is the content that runs, whatever its name means by now. `error` is the engine's word on a
-    failed start. `health_log` is the output of the newest check. In a listing the fields marked with * stay
-    at their defaults.
+    failed start. `health_log` is the output of the newest check, without the values of its variables. In a listing
+    the fields marked with * stay at their defaults.
     """
 
     id: str

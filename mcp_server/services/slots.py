@@ -25,7 +25,7 @@ from mcp_server.domain.errors import (
 )
 from mcp_server.domain.hosts import environment_host, preview_host
 from mcp_server.domain.our_workloads import slot_workload
-from mcp_server.domain.redaction import HIDDEN, redacted_text
+from mcp_server.domain.redaction import redacted_text, without_values
 from mcp_server.domain.routes import Preview, Target
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.workloads import LABEL, MB, Image, Limits, Observed, Ref, Workload
@@ -52,7 +52,6 @@ DEPLOYMENT = f"{LABEL}.deployment"
 LOOK_PAUSE = 0.1
 ANSWER_SECONDS = 5.0
 LAST_LINES = 20
-SHORTEST_SECRET = 4
 
 
 def _ranges() -> Mapping[EnvironmentName, range]:
@@ -231,7 +230,7 @@ class Slots:
         if seen.health == "starting":
             return "its health check has not passed yet"
         if seen.health == "unhealthy":
-            return redacted_text(f"its health check fails: {seen.health_log}")[:300]
+            return redacted_text(f"its health check fails: {' '.join(seen.health_log.split())}")[:300]
         if seen.health == "healthy":
             return None
         if release.health_path:
@@ -354,11 +353,8 @@ class Slots:
 
 def without_secrets(text: str, variables: Variables) -> str:
     """The text without the values of variables, and without what has the form of a secret; lines are cut."""
-    values = {value.get_secret_value() for value in variables.values()}
-    values |= {line.strip() for value in values for line in value.splitlines()}
-    for value in sorted((one for one in values if len(one) >= SHORTEST_SECRET), key=len, reverse=True):
-        text = text.replace(value, HIDDEN)
-    return "\n".join(redacted_text(line) for line in text.splitlines())
+    hidden = without_values(text, (value.get_secret_value() for value in variables.values()))
+    return "\n".join(redacted_text(line) for line in hidden.splitlines())
 
 
 def _ended(seen: Observed) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import tarfile
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +31,16 @@ async def refusal(desk: Desk, tool: str, arguments: dict[str, Any]) -> dict[str,
     result = await desk.call(tool, arguments)
     assert result.is_error, result.structured_content
     return dict(result.structured_content or {})
+
+
+def packed(files: dict[str, str]) -> str:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return base64.b64encode(archive.getvalue()).decode()
 
 
 async def variables(desk: Desk, harbour: Harbour, **values: str) -> None:
@@ -71,6 +84,31 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
         assert harbour.version() == "v1"
         plain = await desk.done("deploy_project", harbour.deploy("demo-plain", health_path=""))
         assert plain["status"] == "success", "a TCP connect is enough where no path is given"
+
+
+@pytest.mark.timeout(200)
+async def test_a_health_check_that_writes_a_secret_is_told_without_it(harbour: Harbour) -> None:
+    ann = {"project": harbour.project}
+    check = "wget -q -O /dev/null http://127.0.0.1:$PORT/health || { echo with $TOKEN; exit 1; }"
+    recipe = f"FROM {harbour.image('demo-plain')}\nHEALTHCHECK --interval=1s --retries=1 CMD {check}\n"
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, TOKEN=CANARY)
+        code = {"version": "tells", "archive_content": packed({"Dockerfile": recipe})}
+        image = (await desk.done("build_image", {**ann, **code}))["image"]
+        assert (await desk.done("deploy_project", harbour.deploy() | {"image": image}))["status"] == "success"
+        await desk.done("promote", ann)
+        harbour.ask("/unhealthy")
+        with anyio.fail_after(20):
+            while (await at_rest(desk, harbour))["blue"]["health"] != "unhealthy":
+                await anyio.sleep(0.2)
+        await variables(desk, harbour, UNHEALTHY="1")
+        failing = harbour.deploy(health_timeout=10) | {"image": image}
+        failed = await desk.done("deploy_project", failing)
+        assert "HTTP/1.1 503 Service Unavailable with [redacted]; its last lines" in failed["error"], failed
+        told = f"{await at_rest(desk, harbour)}{failed}"
+        assert told.count("with [redacted]") >= 3
+        assert CANARY not in told
 
 
 @pytest.mark.timeout(200)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from typing import Any, cast, get_args
 
+from mcp_server.domain.redaction import without_values
 from mcp_server.domain.workloads import Health, Image, Kept, Observed, Usage, WorkloadState
 
 HEALTH_IN_STATUS = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
@@ -35,7 +36,7 @@ def observed(answer: Mapping[str, Any]) -> Observed:
         exit_code=state["ExitCode"] if state["Status"] in ("exited", "dead", "restarting") else None,
         out_of_memory=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
-        health_log=_last_check(health.get("Log") or ()),
+        health_log=_last_check(health.get("Log") or (), answer["Config"].get("Env") or ()),
         restarts=answer.get("RestartCount") or 0,
         started_at=moment(state.get("StartedAt")),
         finished_at=moment(state.get("FinishedAt")),
@@ -153,9 +154,11 @@ def _volumes(mounts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(mount["Name"] for mount in mounts if mount.get("Type") == "volume"))
 
 
-def _last_check(entries: Iterable[Mapping[str, Any]]) -> str:
+def _last_check(entries: Iterable[Mapping[str, Any]], environment: Iterable[str]) -> str:
+    """What the newest check wrote. It runs with the container's variables: their values are hidden, then it is cut."""
     outputs = [entry.get("Output") or "" for entry in entries]
-    return outputs[-1][-HEALTH_LOG:] if outputs else ""
+    values = (pair.partition("=")[2] for pair in environment)
+    return without_values(outputs[-1], values)[-HEALTH_LOG:] if outputs else ""
 
 
 def _digest(name: str, digests: Iterable[str]) -> str | None:
