@@ -214,6 +214,10 @@ class Domains(Repository[DomainName], Protocol):
         """By domain."""
         ...
 
+    async def count_of_team(self, team_id: str) -> int:
+        """Of all its projects."""
+        ...
+
 
 class Environments(Repository[ProjectEnvironment], Protocol):
     """Key: `project/environment`."""

@@ -33,7 +33,7 @@ from mcp_server.ports.store import Intent, Reading, Store, Transaction
 from mcp_server.services.access import project_of, team_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.host_names import require_own_domain, taken_domain
-from mcp_server.services.pages import every, page_size
+from mcp_server.services.pages import page_size
 from mcp_server.services.plans import draw_token, gate
 
 log = logging.getLogger(__name__)
@@ -269,9 +269,7 @@ class Domains:
         return self._view(added)
 
     async def _require_quota(self, tx: Reading, team_id: str) -> None:
-        count = 0
-        for project in await every(partial(tx.projects.of_team, team_id)):
-            count += len(await every(partial(tx.domains.of_project, project.name)))
+        count = await tx.domains.count_of_team(team_id)
         if count >= self._options.quota:
             raise QuotaExceeded(f"the team has {count} domains, the most it may have")
 

@@ -210,6 +210,19 @@ async def test_projects_are_paged_by_name_within_their_team(ready: Store) -> Non
     assert await ready.read(lambda tx: tx.projects.count_of_team("acme")) == 5
 
 
+async def test_domains_are_counted_over_all_projects_of_their_team_alone(ready: Store) -> None:
+    async def fill(tx: Transaction) -> None:
+        await tx.teams.add(samples.team("other"))
+        await tx.projects.add(samples.project("second"))
+        await tx.projects.add(samples.project("foreign", team_id="other"))
+        for number, project in enumerate(("app", "app", "second", "foreign")):
+            await tx.domains.add(samples.domain(f"d{number}.example.test", project=project))
+
+    await ready.run(fill, SETUP)
+    assert await ready.read(lambda tx: tx.domains.count_of_team("acme")) == 3
+    assert await ready.read(lambda tx: tx.domains.count_of_team("none")) == 0
+
+
 async def test_tasks_are_paged_newest_first_and_filtered(ready: Store) -> None:
     async def fill(tx: Transaction) -> None:
         for number in range(5):

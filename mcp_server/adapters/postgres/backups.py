@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mcp_server.adapters.postgres.rows import Row, Rows, moment_after
+from mcp_server.adapters.postgres.rows import Rows, moment_after
 from mcp_server.domain.backups import Backup, Branch
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
 from mcp_server.domain.records import Value
@@ -19,10 +19,32 @@ class BackupRows(Rows[Backup]):
     kind = Backup
     select = """
         SELECT id, team_id, subject, project, project_uid, environment, database_uid, home, host, host_name,
-          engine, reason, stage, worker, file, bytes, sha256, server_version, extensions, tables,
-          created_at, finished_at, verified_at, error, rev
+          engine, reason, stage, worker, file, bytes, sha256, server_version, extensions, tables, created_at,
+          finished_at, verified_at, error, rev
         FROM backups"""
     where_key = " WHERE id = $1"
+    insert = """
+        INSERT INTO backups (id, team_id, subject, project, project_uid, environment, database_uid, home, host,
+          host_name, engine, reason, stage, worker, file, bytes, sha256, server_version, extensions, tables,
+          created_at, finished_at, verified_at, error, rev)
+        SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::TEXT, $9::TEXT,
+          $10::TEXT, $11::TEXT, $12::TEXT, $13::TEXT, $14::TEXT, $15::TEXT, $16::BIGINT, $17::TEXT, $18::TEXT,
+          $19::JSONB, $20::JSONB, $21::TIMESTAMPTZ, $22::TIMESTAMPTZ, $23::TIMESTAMPTZ, $24::TEXT,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'backups' AND t.key = $1), 0)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE backups SET team_id = $3, subject = $4, project = $5, project_uid = $6, environment = $7,
+          database_uid = $8, home = $9, host = $10, host_name = $11, engine = $12, reason = $13, stage = $14,
+          worker = $15, file = $16, bytes = $17, sha256 = $18, server_version = $19, extensions = $20,
+          tables = $21, created_at = $22, finished_at = $23, verified_at = $24, error = $25, rev = rev + 1
+        WHERE id = $1 AND rev = $2
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM backups WHERE id = $1 AND rev = $2 RETURNING id, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'backups', id, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def of_team(
         self,
@@ -53,21 +75,9 @@ class BackupRows(Rows[Backup]):
         )
         return self._records(rows)
 
-    async def _insert(self, record: Backup) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO backups (id, team_id, subject, project, project_uid, environment, database_uid, home, host,
-              host_name, engine, reason, stage, worker, file, bytes, sha256, server_version, extensions,
-              tables, created_at, finished_at, verified_at, error, rev)
-            SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::TEXT, $9::TEXT,
-              $10::TEXT, $11::TEXT, $12::TEXT, $13::TEXT, $14::TEXT, $15::TEXT, $16::BIGINT, $17::TEXT,
-              $18::TEXT, $19::JSONB, $20::JSONB, $21::TIMESTAMPTZ, $22::TIMESTAMPTZ, $23::TIMESTAMPTZ,
-              $24::TEXT,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'backups' AND t.key = $1), 0)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.id,
+    @staticmethod
+    def _values(record: Backup) -> tuple[object, ...]:
+        return (
             record.team_id,
             record.subject,
             record.project,
@@ -91,67 +101,37 @@ class BackupRows(Rows[Backup]):
             record.finished_at,
             record.verified_at,
             record.error,
-        )
-
-    async def _update(self, record: Backup) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE backups SET team_id = $3, subject = $4, project = $5, project_uid = $6, environment = $7,
-              database_uid = $8, home = $9, host = $10, host_name = $11, engine = $12, reason = $13,
-              stage = $14, worker = $15, file = $16, bytes = $17, sha256 = $18, server_version = $19,
-              extensions = $20, tables = $21, created_at = $22, finished_at = $23, verified_at = $24,
-              error = $25, rev = rev + 1
-            WHERE id = $1 AND rev = $2
-            RETURNING rev
-            """,
-            record.key,
-            record.rev,
-            record.team_id,
-            record.subject,
-            record.project,
-            record.project_uid,
-            record.environment,
-            record.database_uid,
-            record.home,
-            record.host,
-            record.host_name,
-            record.engine,
-            record.reason,
-            record.stage,
-            record.worker,
-            record.file,
-            record.bytes,
-            record.sha256,
-            record.server_version,
-            list(record.extensions),
-            [table.model_dump(mode="json") for table in record.tables],
-            record.created_at,
-            record.finished_at,
-            record.verified_at,
-            record.error,
-        )
-
-    async def _delete(self, record: Backup) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM backups WHERE id = $1 AND rev = $2 RETURNING id, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'backups', id, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.key,
-            record.rev,
         )
 
 
 class BranchRows(Rows[Branch]):
     kind = Branch
     select = """
-        SELECT project_name AS project, environment, name, uid, database_uid, project_uid, team_id, home,
-          host, host_name, engine, stage, worker, place, access, path, root, bytes, created_at,
-          expires_at, rev
+        SELECT project_name AS project, environment, name, uid, database_uid, project_uid, team_id, home, host,
+          host_name, engine, stage, worker, place, access, path, root, bytes, created_at, expires_at, rev
         FROM branches"""
     where_key = " WHERE uid_key = $1"
+    insert = """
+        INSERT INTO branches (project_name, environment, name, uid, database_uid, project_uid, team_id, home,
+          host, host_name, engine, stage, worker, place, access, path, root, bytes, created_at, expires_at, rev)
+        SELECT $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::TEXT, $9::TEXT, $10::TEXT,
+          $11::TEXT, $12::TEXT, $13::TEXT, $14::TEXT, $15::JSONB, $16::JSONB, $17::TEXT, $18::TEXT, $19::BIGINT,
+          $20::TIMESTAMPTZ, $21::TIMESTAMPTZ,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'branches' AND t.key = $1), 0)
+        WHERE EXISTS (SELECT 1 FROM projects WHERE name = $2)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE branches SET uid = $3, database_uid = $4, project_uid = $5, team_id = $6, home = $7, host = $8,
+          host_name = $9, engine = $10, stage = $11, worker = $12, place = $13, access = $14, path = $15,
+          root = $16, bytes = $17, created_at = $18, expires_at = $19, rev = rev + 1
+        WHERE uid_key = $1 AND rev = $2
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM branches WHERE uid_key = $1 AND rev = $2 RETURNING uid_key, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'branches', uid_key, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def of_project(self, project: str) -> Sequence[Branch]:
         rows = await self._session.all(
@@ -163,24 +143,13 @@ class BranchRows(Rows[Branch]):
         rows = await self._session.all(self.select + ' WHERE home = $1 ORDER BY uid_key COLLATE "C"', home)
         return self._records(rows)
 
-    async def _insert(self, record: Branch) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO branches (project_name, environment, name, uid, database_uid, project_uid, team_id, home, host,
-              host_name, engine, stage, worker, place, access, path, root, bytes, created_at,
-              expires_at, rev)
-            SELECT $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::TEXT, $9::TEXT, $10::TEXT,
-              $11::TEXT, $12::TEXT, $13::TEXT, $14::TEXT, $15::JSONB, $16::JSONB, $17::TEXT, $18::TEXT,
-              $19::BIGINT, $20::TIMESTAMPTZ, $21::TIMESTAMPTZ,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'branches' AND t.key = $1), 0)
-            WHERE EXISTS (SELECT 1 FROM projects WHERE name = $2)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.key,
-            record.project,
-            record.environment,
-            record.name,
+    @staticmethod
+    def _names(record: Branch) -> tuple[object, ...]:
+        return (record.project, record.environment, record.name)
+
+    @staticmethod
+    def _values(record: Branch) -> tuple[object, ...]:
+        return (
             record.uid,
             record.database_uid,
             record.project_uid,
@@ -198,46 +167,4 @@ class BranchRows(Rows[Branch]):
             record.bytes,
             record.created_at,
             record.expires_at,
-        )
-
-    async def _update(self, record: Branch) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE branches SET uid = $3, database_uid = $4, project_uid = $5, team_id = $6, home = $7, host = $8,
-              host_name = $9, engine = $10, stage = $11, worker = $12, place = $13, access = $14,
-              path = $15, root = $16, bytes = $17, created_at = $18, expires_at = $19, rev = rev + 1
-            WHERE uid_key = $1 AND rev = $2
-            RETURNING rev
-            """,
-            record.key,
-            record.rev,
-            record.uid,
-            record.database_uid,
-            record.project_uid,
-            record.team_id,
-            record.home,
-            record.host,
-            record.host_name,
-            record.engine,
-            record.stage,
-            record.worker,
-            _json(record.place),
-            _json(record.access),
-            record.path,
-            record.root,
-            record.bytes,
-            record.created_at,
-            record.expires_at,
-        )
-
-    async def _delete(self, record: Branch) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM branches WHERE uid_key = $1 AND rev = $2 RETURNING uid_key, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'branches', uid_key, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.key,
-            record.rev,
         )

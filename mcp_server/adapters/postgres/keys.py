@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from mcp_server.adapters.postgres.connections import Connection
-from mcp_server.adapters.postgres.rows import Row, Rows, texts_after
+from mcp_server.adapters.postgres.rows import Rows, texts_after
 from mcp_server.domain.keys import ApiKey
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
 
@@ -15,10 +15,30 @@ class KeyRows(Rows[ApiKey]):
     kind = ApiKey
     select = """
         SELECT id, key_hash, key_prefix, name, team_id, role, scopes, rate_limit, created_at, created_by,
-          last_used_at,
-          expires_at, revoked_at, rev
+          last_used_at, expires_at, revoked_at, rev
         FROM api_keys"""
     where_key = " WHERE id = $1"
+    insert = """
+        INSERT INTO api_keys (id, key_hash, key_prefix, name, team_id, role, scopes, rate_limit, created_at,
+          created_by, last_used_at, expires_at, revoked_at, rev)
+        SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::JSONB, to_jsonb($8::INTEGER),
+          $9::TIMESTAMPTZ, $10::TEXT, $11::TIMESTAMPTZ, $12::TIMESTAMPTZ, $13::TIMESTAMPTZ,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'keys' AND t.key = $1), 0)
+        WHERE EXISTS (SELECT 1 FROM teams WHERE id = $5)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE api_keys SET key_hash = $3::TEXT, key_prefix = $4, name = $5, team_id = $6, role = $7,
+          scopes = $8, rate_limit = to_jsonb($9::INTEGER), created_at = $10, created_by = $11,
+          last_used_at = $12, expires_at = $13, revoked_at = $14, rev = rev + 1
+        WHERE id = $1 AND rev = $2 AND NOT EXISTS (SELECT 1 FROM api_keys o WHERE o.key_hash = $3
+          AND o.id <> $1)
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM api_keys WHERE id = $1 AND rev = $2 RETURNING id, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'keys', id, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def by_hash(self, key_hash: str) -> ApiKey | None:
         row = await self._session.one(self.select + " WHERE key_hash = $1", key_hash)
@@ -39,21 +59,9 @@ class KeyRows(Rows[ApiKey]):
         )
         return self._page(rows, limit, "id")
 
-    async def _insert(self, record: ApiKey) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO api_keys (id, key_hash, key_prefix, name, team_id, role, scopes, rate_limit,
-              created_at, created_by,
-              last_used_at, expires_at, revoked_at, rev)
-            SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::JSONB,
-              to_jsonb($8::INTEGER),
-              $9::TIMESTAMPTZ, $10::TEXT, $11::TIMESTAMPTZ, $12::TIMESTAMPTZ, $13::TIMESTAMPTZ,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'keys' AND t.key = $1), 0)
-            WHERE EXISTS (SELECT 1 FROM teams WHERE id = $5)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.id,
+    @staticmethod
+    def _values(record: ApiKey) -> tuple[object, ...]:
+        return (
             record.key_hash,
             record.key_prefix,
             record.name,
@@ -66,46 +74,6 @@ class KeyRows(Rows[ApiKey]):
             record.last_used_at,
             record.expires_at,
             record.revoked_at,
-        )
-
-    async def _update(self, record: ApiKey) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE api_keys SET key_hash = $3::TEXT, key_prefix = $4, name = $5, team_id = $6, role = $7,
-              scopes = $8,
-              rate_limit = to_jsonb($9::INTEGER), created_at = $10, created_by = $11, last_used_at = $12,
-              expires_at = $13,
-              revoked_at = $14, rev = rev + 1
-            WHERE id = $1 AND rev = $2 AND NOT EXISTS (SELECT 1 FROM api_keys o WHERE o.key_hash = $3
-              AND o.id <> $1)
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
-            record.key_hash,
-            record.key_prefix,
-            record.name,
-            record.team_id,
-            record.role,
-            list(record.scopes),
-            record.rate_limit,
-            record.created_at,
-            record.created_by,
-            record.last_used_at,
-            record.expires_at,
-            record.revoked_at,
-        )
-
-    async def _delete(self, record: ApiKey) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM api_keys WHERE id = $1 AND rev = $2 RETURNING id, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'keys', id, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
         )
 
 

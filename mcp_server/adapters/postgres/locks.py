@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from mcp_server.adapters.postgres.rows import Row, Rows
-from mcp_server.adapters.postgres.together import Write
 from mcp_server.domain.locks import Lock, LockScope, Near
 from mcp_server.domain.paths import root_after, root_of, roots_above
 
@@ -27,21 +26,23 @@ class LockScopeRows(Rows[LockScope]):
     kind = LockScope
     select = "SELECT project_name AS project, fence, lost, rev FROM lock_scopes"
     where_key = " WHERE project_name = $1"
-
-    async def _insert(self, record: LockScope) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO lock_scopes (project_name, fence, lost, rev)
-            SELECT $1::TEXT, $2::BIGINT, $3::JSONB,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'lock_scopes' AND t.key = $1), 0)
-            WHERE EXISTS (SELECT 1 FROM projects WHERE name = $1)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.project,
-            record.fence,
-            [lost.model_dump(mode="json") for lost in record.lost],
-        )
+    insert = """
+        INSERT INTO lock_scopes (project_name, fence, lost, rev)
+        SELECT $1::TEXT, $2::BIGINT, $3::JSONB,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'lock_scopes' AND t.key = $1), 0)
+        WHERE EXISTS (SELECT 1 FROM projects WHERE name = $1)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE lock_scopes SET fence = $3::BIGINT, lost = $4::JSONB, rev = rev + 1
+        WHERE project_name = $1::TEXT AND rev = $2::BIGINT
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM lock_scopes WHERE project_name = $1
+          AND rev = $2 RETURNING project_name, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'lock_scopes', project_name, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def hold(self, key: str) -> LockScope | None:
         record = await super().hold(key)
@@ -54,43 +55,13 @@ class LockScopeRows(Rows[LockScope]):
         if self._session.held.get((self._noun, record.project)) != record.rev:
             return await super().save(record)
         self._session.must_write()
-        await self._session.wait_with(self._updating(record))
+        await self._session.wait_with(self._replacement(record))
         self._session.held[self._noun, record.project] = record.rev + 1
         return self._noted(record, base=record.rev, rev=record.rev + 1)
 
-    async def _update(self, record: LockScope) -> Row | None:
-        write = self._updating(record)
-        return await self._session.one(write.sql, *write.arguments)
-
-    def _updating(self, record: LockScope) -> Write:
-        return Write(
-            self._noun,
-            record.project,
-            """
-            UPDATE lock_scopes SET fence = $3::BIGINT, lost = $4::JSONB, rev = rev + 1
-            WHERE project_name = $1::TEXT AND rev = $2::BIGINT
-            RETURNING rev
-            """,
-            (
-                record.project,
-                record.rev,
-                record.fence,
-                [lost.model_dump(mode="json") for lost in record.lost],
-            ),
-        )
-
-    async def _delete(self, record: LockScope) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM lock_scopes WHERE project_name = $1
-              AND rev = $2 RETURNING project_name, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'lock_scopes', project_name, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.project,
-            record.rev,
-        )
+    @staticmethod
+    def _values(record: LockScope) -> tuple[object, ...]:
+        return (record.fence, [lost.model_dump(mode="json") for lost in record.lost])
 
 
 class LockRows(Rows[Lock]):
@@ -98,6 +69,35 @@ class LockRows(Rows[Lock]):
     select = f"SELECT {_COLUMNS} FROM work_task_files AS f"  # noqa: S608  # literals of ours
     where_key = " WHERE uid = $1 AND status = 'locked'"
     _where_standing = " WHERE status = 'locked'"
+    insert = """
+        INSERT INTO work_task_files (uid, task_id, task_uid, project_name, team_id, file_path, lock_type,
+          holder, key_id, agent, change_description, status, fence, locked_at, expires_at, lease_seconds, rev)
+        SELECT $1::TEXT, (SELECT id FROM work_tasks WHERE uid = $2), $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT,
+          $6::TEXT, $7::TEXT, $8::TEXT, $9::TEXT, $10::TEXT, 'locked', $11::BIGINT, $12::TIMESTAMPTZ,
+          $13::TIMESTAMPTZ, $14::INTEGER,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'locks' AND t.key = $1), 0)
+        WHERE EXISTS (SELECT 1 FROM projects WHERE name = $3)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE work_task_files SET task_id = (SELECT id FROM work_tasks WHERE uid = $3), task_uid = $3::TEXT,
+          project_name = $4::TEXT, team_id = $5, file_path = $6::TEXT, lock_type = $7::TEXT, holder = $8::TEXT,
+          key_id = $9, agent = $10, change_description = $11, fence = $12, locked_at = $13, expires_at = $14,
+          lease_seconds = $15, rev = rev + 1
+        WHERE uid = $1 AND rev = $2 AND status = 'locked' AND NOT EXISTS (
+          SELECT 1 FROM work_task_files o
+          WHERE o.project_name = $4 AND o.file_path = $6 AND o.status = 'locked' AND o.uid <> $1
+            AND (o.holder = $8 OR (o.lock_type = 'editing' AND $7 = 'editing')))
+        RETURNING rev"""
+    delete = """
+        WITH ended AS (
+          UPDATE work_task_files SET status = 'released', released_at = clock_timestamp(), rev = rev + 1
+          WHERE uid = $1 AND rev = $2 AND status = 'locked'
+          RETURNING uid, rev
+        )
+        INSERT INTO tombstones (noun, key, rev) SELECT 'locks', uid, rev FROM ended
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def of_project(self, project: str) -> Sequence[Lock]:
         rows = await self._session.all(
@@ -199,63 +199,12 @@ class LockRows(Rows[Lock]):
         if gone is None:
             return await super().add(record)
         self._session.must_write()
-        await self._session.wait_with(self._inserting(record))
+        await self._session.wait_with(self._insertion(record))
         return self._noted(record, base=0, rev=gone + 1)
 
-    async def _insert(self, record: Lock) -> Row | None:
-        write = self._inserting(record)
-        return await self._session.one(write.sql, *write.arguments)
-
-    def _inserting(self, record: Lock) -> Write:
-        return Write(
-            self._noun,
-            record.id,
-            """
-            INSERT INTO work_task_files (uid, task_id, task_uid, project_name, team_id, file_path, lock_type,
-              holder, key_id,
-              agent, change_description, status, fence, locked_at, expires_at, lease_seconds, rev)
-            SELECT $1::TEXT, (SELECT id FROM work_tasks WHERE uid = $2), $2::TEXT, $3::TEXT, $4::TEXT,
-              $5::TEXT, $6::TEXT,
-              $7::TEXT, $8::TEXT, $9::TEXT, $10::TEXT, 'locked', $11::BIGINT, $12::TIMESTAMPTZ,
-              $13::TIMESTAMPTZ, $14::INTEGER,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'locks' AND t.key = $1), 0)
-            WHERE EXISTS (SELECT 1 FROM projects WHERE name = $3)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            (
-                record.id,
-                record.task_id,
-                record.project,
-                record.team_id,
-                record.path,
-                record.mode,
-                record.holder,
-                record.key_id,
-                record.agent,
-                record.change_description,
-                record.fence,
-                record.locked_at,
-                record.expires_at,
-                record.lease_seconds,
-            ),
-        )
-
-    async def _update(self, record: Lock) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE work_task_files SET task_id = (SELECT id FROM work_tasks WHERE uid = $3),
-              task_uid = $3::TEXT, project_name = $4::TEXT, team_id = $5, file_path = $6::TEXT,
-              lock_type = $7::TEXT, holder = $8::TEXT, key_id = $9, agent = $10, change_description = $11,
-              fence = $12, locked_at = $13, expires_at = $14, lease_seconds = $15, rev = rev + 1
-            WHERE uid = $1 AND rev = $2 AND status = 'locked' AND NOT EXISTS (
-              SELECT 1 FROM work_task_files o
-              WHERE o.project_name = $4 AND o.file_path = $6 AND o.status = 'locked' AND o.uid <> $1
-                AND (o.holder = $8 OR (o.lock_type = 'editing' AND $7 = 'editing')))
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
+    @staticmethod
+    def _values(record: Lock) -> tuple[object, ...]:
+        return (
             record.task_id,
             record.project,
             record.team_id,
@@ -269,22 +218,6 @@ class LockRows(Rows[Lock]):
             record.locked_at,
             record.expires_at,
             record.lease_seconds,
-        )
-
-    async def _delete(self, record: Lock) -> Row | None:
-        return await self._session.one(
-            """
-            WITH ended AS (
-              UPDATE work_task_files SET status = 'released', released_at = clock_timestamp(), rev = rev + 1
-              WHERE uid = $1 AND rev = $2 AND status = 'locked'
-              RETURNING uid, rev
-            )
-            INSERT INTO tombstones (noun, key, rev) SELECT 'locks', uid, rev FROM ended
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
         )
 
 

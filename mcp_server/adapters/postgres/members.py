@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.adapters.postgres.rows import Row, Rows, texts_after
+from mcp_server.adapters.postgres.rows import Rows, texts_after
 from mcp_server.domain.members import Member
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
 
@@ -13,6 +13,25 @@ class MemberRows(Rows[Member]):
         SELECT id, team_id, email, name, role, invited_by, joined_at, last_active_at, rev
         FROM team_members"""
     where_key = " WHERE id = $1"
+    insert = """
+        INSERT INTO team_members (id, team_id, email, name, role, invited_by, joined_at, last_active_at, rev)
+        SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TIMESTAMPTZ, $8::TIMESTAMPTZ,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'members' AND t.key = $1), 0)
+        WHERE EXISTS (SELECT 1 FROM teams WHERE id = $2)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE team_members SET team_id = $3::TEXT, email = $4::TEXT, name = $5, role = $6, invited_by = $7,
+          joined_at = $8, last_active_at = $9, rev = rev + 1
+        WHERE id = $1 AND rev = $2
+          AND NOT EXISTS (
+            SELECT 1 FROM team_members o WHERE o.team_id = $3 AND o.email = $4 AND o.id <> $1)
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM team_members WHERE id = $1 AND rev = $2 RETURNING id, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'members', id, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def of_team(
         self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
@@ -29,19 +48,9 @@ class MemberRows(Rows[Member]):
         )
         return self._page(rows, limit, "id")
 
-    async def _insert(self, record: Member) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO team_members (id, team_id, email, name, role, invited_by, joined_at, last_active_at,
-              rev)
-            SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TIMESTAMPTZ,
-              $8::TIMESTAMPTZ,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'members' AND t.key = $1), 0)
-            WHERE EXISTS (SELECT 1 FROM teams WHERE id = $2)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.id,
+    @staticmethod
+    def _values(record: Member) -> tuple[object, ...]:
+        return (
             record.team_id,
             record.email,
             record.name,
@@ -49,37 +58,4 @@ class MemberRows(Rows[Member]):
             record.invited_by,
             record.joined_at,
             record.last_active_at,
-        )
-
-    async def _update(self, record: Member) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE team_members SET team_id = $3::TEXT, email = $4::TEXT, name = $5, role = $6,
-              invited_by = $7, joined_at = $8, last_active_at = $9, rev = rev + 1
-            WHERE id = $1 AND rev = $2
-              AND NOT EXISTS (
-                SELECT 1 FROM team_members o WHERE o.team_id = $3 AND o.email = $4 AND o.id <> $1)
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
-            record.team_id,
-            record.email,
-            record.name,
-            record.role,
-            record.invited_by,
-            record.joined_at,
-            record.last_active_at,
-        )
-
-    async def _delete(self, record: Member) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM team_members WHERE id = $1 AND rev = $2 RETURNING id, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'members', id, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.adapters.postgres.rows import Row, Rows, texts_after
+from mcp_server.adapters.postgres.rows import Rows, texts_after
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
 from mcp_server.domain.projects import Project
 
@@ -10,11 +10,30 @@ from mcp_server.domain.projects import Project
 class ProjectRows(Rows[Project]):
     kind = Project
     select = """
-        SELECT name, uid, team_id, description, type, path, database_name, database_port, redis_db,
-          redis_port, created_at,
-          updated_at, rev
+        SELECT name, uid, team_id, description, type, path, database_name, database_port, redis_db, redis_port,
+          created_at, updated_at, rev
         FROM projects"""
     where_key = " WHERE name = $1"
+    insert = """
+        INSERT INTO projects (name, uid, team_id, description, type, path, database_name, database_port,
+          redis_db, redis_port, created_at, updated_at, rev)
+        SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::INTEGER, $9::INTEGER,
+          $10::INTEGER, $11::TIMESTAMPTZ, $12::TIMESTAMPTZ,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'projects' AND t.key = $1), 0)
+        WHERE EXISTS (SELECT 1 FROM teams WHERE id = $3)
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE projects SET uid = $3, team_id = $4, description = $5, type = $6, path = $7, database_name = $8,
+          database_port = $9, redis_db = $10, redis_port = $11, created_at = $12, updated_at = $13, rev = rev +
+          1
+        WHERE name = $1 AND rev = $2
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM projects WHERE name = $1 AND rev = $2 RETURNING name, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'projects', name, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def of_team(
         self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
@@ -35,21 +54,9 @@ class ProjectRows(Rows[Project]):
         row = await self._session.one("SELECT count(*) AS count FROM projects WHERE team_id = $1", team_id)
         return 0 if row is None else int(row["count"])
 
-    async def _insert(self, record: Project) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO projects (name, uid, team_id, description, type, path, database_name, database_port,
-              redis_db,
-              redis_port, created_at, updated_at, rev)
-            SELECT $1::TEXT, $2::TEXT, $3::TEXT, $4::TEXT, $5::TEXT, $6::TEXT, $7::TEXT, $8::INTEGER,
-              $9::INTEGER,
-              $10::INTEGER, $11::TIMESTAMPTZ, $12::TIMESTAMPTZ,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'projects' AND t.key = $1), 0)
-            WHERE EXISTS (SELECT 1 FROM teams WHERE id = $3)
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.name,
+    @staticmethod
+    def _values(record: Project) -> tuple[object, ...]:
+        return (
             record.uid,
             record.team_id,
             record.description,
@@ -61,43 +68,6 @@ class ProjectRows(Rows[Project]):
             record.redis_port,
             record.created_at,
             record.updated_at,
-        )
-
-    async def _update(self, record: Project) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE projects SET uid = $3, team_id = $4, description = $5, type = $6, path = $7,
-              database_name = $8,
-              database_port = $9, redis_db = $10, redis_port = $11, created_at = $12, updated_at = $13,
-              rev = rev + 1
-            WHERE name = $1 AND rev = $2
-            RETURNING rev
-            """,
-            record.name,
-            record.rev,
-            record.uid,
-            record.team_id,
-            record.description,
-            record.type,
-            record.path,
-            record.database_name,
-            record.database_port,
-            record.redis_db,
-            record.redis_port,
-            record.created_at,
-            record.updated_at,
-        )
-
-    async def _delete(self, record: Project) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM projects WHERE name = $1 AND rev = $2 RETURNING name, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'projects', name, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.name,
-            record.rev,
         )
 
     async def _remove_children(self, record: Project) -> None:

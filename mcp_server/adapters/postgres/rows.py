@@ -51,6 +51,9 @@ class Session:
         await self.catch_up()
         return await self.connection.fetch(sql, *arguments)
 
+    async def write(self, write: Write) -> Row | None:
+        return await self.one(write.sql, *write.arguments)
+
     async def wait_with(self, write: Write) -> None:
         """Write it with the next statement. One statement changes no row twice."""
         known = {(each.noun, each.key) for each in self.waiting}
@@ -94,6 +97,15 @@ class Rows(Generic[R]):
     """Columns under the names of the record's fields, from one table, without WHERE."""
     where_key: ClassVar[str]
     """The condition that `$1` is the key, with what makes a row a record."""
+    insert: ClassVar[str]
+    """Inserts key `$1` as revision 1 above the tombstone's and returns it; no row when anything unique is taken or a
+    parent gone."""
+    update: ClassVar[str]
+    """Replaces key `$1` at revision `$2` and returns the next; no row when the revision is another or anything unique
+    is taken."""
+    delete: ClassVar[str]
+    """Deletes key `$1` at revision `$2`, leaves a tombstone and returns its revision; no row when the revision is
+    another."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -125,14 +137,14 @@ class Rows(Generic[R]):
 
     async def add(self, record: R) -> R:
         self._session.must_write()
-        row = await self._insert(record)
+        row = await self._session.write(self._insertion(record))
         if row is None:
             raise await self._why_not_added(record)
         return self._noted(record, base=0, rev=row["rev"])
 
     async def save(self, record: R) -> R:
         self._session.must_write()
-        row = await self._update(record)
+        row = await self._session.write(self._replacement(record))
         if row is None:
             raise await self._why_not_saved(record)
         return self._noted(record, base=record.rev, rev=row["rev"])
@@ -142,7 +154,7 @@ class Rows(Generic[R]):
         self._session.must_write()
         self._session.held.pop((self._noun, record.key), None)
         await self._remove_children(record)
-        row = await self._delete(record)
+        row = await self._session.one(self.delete, record.key, record.rev)
         if row is None:
             raise await self._why_not_saved(record)
         self._session.note(self._noun, record.key, base=record.rev, rev=row["rev"], record=None)
@@ -156,20 +168,15 @@ class Rows(Generic[R]):
     _where_standing: ClassVar[str] = ""
     """Which rows are records, where not all are."""
 
-    @abstractmethod
-    async def _insert(self, record: R) -> Row | None:
-        """Insert as revision 1 above the tombstone's and return it; None when anything unique is taken or a
-        parent gone."""
+    @staticmethod
+    def _names(record: R) -> tuple[object, ...]:
+        """What `insert` alone writes, behind the key: the columns that make it, which no update changes."""
+        return ()
 
+    @staticmethod
     @abstractmethod
-    async def _update(self, record: R) -> Row | None:
-        """Replace at `record.rev` and return the next; None when the revision is another or anything unique
-        is taken."""
-
-    @abstractmethod
-    async def _delete(self, record: R) -> Row | None:
-        """Delete at `record.rev`, leave a tombstone and return its revision; None when the revision is
-        another."""
+    def _values(record: R) -> tuple[object, ...]:
+        """The last arguments of `insert` and of `update`, in the order of both."""
 
     async def _remove_children(self, record: R) -> None:
         """Nothing refers to most nouns."""
@@ -183,6 +190,13 @@ class Rows(Generic[R]):
     @property
     def _noun(self) -> str:
         return self.kind.noun
+
+    def _insertion(self, record: R) -> Write:
+        arguments = (record.key, *self._names(record), *self._values(record))
+        return Write(self._noun, record.key, self.insert, arguments)
+
+    def _replacement(self, record: R) -> Write:
+        return Write(self._noun, record.key, self.update, (record.key, record.rev, *self._values(record)))
 
     def _record(self, row: Row, *, without: Sequence[str] = (_HELD_AT,)) -> R:
         fields = {name: value for name, value in self._fields(row).items() if name not in without}

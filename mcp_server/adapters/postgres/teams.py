@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.adapters.postgres.rows import Row, Rows, texts_after
+from mcp_server.adapters.postgres.rows import Rows, texts_after
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
 from mcp_server.domain.teams import Team
 
@@ -11,6 +11,22 @@ class TeamRows(Rows[Team]):
     kind = Team
     select = "SELECT id, name, slug, owner, plan, settings, created_at, updated_at, rev FROM teams"
     where_key = " WHERE id = $1"
+    insert = """
+        INSERT INTO teams (id, name, slug, owner, plan, settings, created_at, updated_at, rev)
+        VALUES ($1::TEXT, $2, $3, $4, $5, $6, $7, $8,
+          1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'teams' AND t.key = $1), 0))
+        ON CONFLICT DO NOTHING
+        RETURNING rev"""
+    update = """
+        UPDATE teams SET name = $3, slug = $4::TEXT, owner = $5, plan = $6, settings = $7, created_at = $8,
+          updated_at = $9, rev = rev + 1
+        WHERE id = $1 AND rev = $2 AND NOT EXISTS (SELECT 1 FROM teams o WHERE o.slug = $4 AND o.id <> $1)
+        RETURNING rev"""
+    delete = """
+        WITH gone AS (DELETE FROM teams WHERE id = $1 AND rev = $2 RETURNING id, rev)
+        INSERT INTO tombstones (noun, key, rev) SELECT 'teams', id, rev + 1 FROM gone
+        ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
+        RETURNING rev"""
 
     async def by_slug(self, slug: str) -> Team | None:
         row = await self._session.one(self.select + " WHERE slug = $1", slug)
@@ -28,16 +44,9 @@ class TeamRows(Rows[Team]):
         )
         return self._page(rows, limit, "id")
 
-    async def _insert(self, record: Team) -> Row | None:
-        return await self._session.one(
-            """
-            INSERT INTO teams (id, name, slug, owner, plan, settings, created_at, updated_at, rev)
-            VALUES ($1::TEXT, $2, $3, $4, $5, $6, $7, $8,
-              1 + coalesce((SELECT t.rev FROM tombstones t WHERE t.noun = 'teams' AND t.key = $1), 0))
-            ON CONFLICT DO NOTHING
-            RETURNING rev
-            """,
-            record.id,
+    @staticmethod
+    def _values(record: Team) -> tuple[object, ...]:
+        return (
             record.name,
             record.slug,
             record.owner,
@@ -45,39 +54,6 @@ class TeamRows(Rows[Team]):
             record.settings.model_dump(mode="json"),
             record.created_at,
             record.updated_at,
-        )
-
-    async def _update(self, record: Team) -> Row | None:
-        return await self._session.one(
-            """
-            UPDATE teams SET name = $3, slug = $4::TEXT, owner = $5, plan = $6, settings = $7,
-              created_at = $8,
-              updated_at = $9,
-              rev = rev + 1
-            WHERE id = $1 AND rev = $2 AND NOT EXISTS (SELECT 1 FROM teams o WHERE o.slug = $4 AND o.id <> $1)
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
-            record.name,
-            record.slug,
-            record.owner,
-            record.plan,
-            record.settings.model_dump(mode="json"),
-            record.created_at,
-            record.updated_at,
-        )
-
-    async def _delete(self, record: Team) -> Row | None:
-        return await self._session.one(
-            """
-            WITH gone AS (DELETE FROM teams WHERE id = $1 AND rev = $2 RETURNING id, rev)
-            INSERT INTO tombstones (noun, key, rev) SELECT 'teams', id, rev + 1 FROM gone
-            ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
-            RETURNING rev
-            """,
-            record.id,
-            record.rev,
         )
 
     async def _remove_children(self, record: Team) -> None:
@@ -96,7 +72,7 @@ class TeamRows(Rows[Team]):
                   keys AS (DELETE FROM api_keys WHERE team_id = $1 RETURNING id, rev)
                 INSERT INTO tombstones (noun, key, rev)
                   SELECT 'members', id, rev + 1 FROM members UNION ALL SELECT 'keys', id, rev + 1 FROM keys
-                ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev
+                ON CONFLICT (noun, key) DO UPDATE SET rev = excluded.rev, at = excluded.at
                 RETURNING noun, key, rev
                 """,
                 record.id,

@@ -272,6 +272,10 @@ class RegistryDomains(Kept[DomainName]):
     ) -> Page[DomainName]:
         return self._page(indexes.DOMAINS_OF_PROJECT, project, limit, after)
 
+    async def count_of_team(self, team_id: str) -> int:
+        projects = self._view.walk(indexes.PROJECTS_OF_TEAM, team_id, None)
+        return sum(self._view.count(indexes.DOMAINS_OF_PROJECT, one.key) for _, one in projects)
+
 
 class RegistryEnvironments(Kept[ProjectEnvironment]):
     kind = ProjectEnvironment
