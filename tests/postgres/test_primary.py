@@ -166,6 +166,23 @@ async def test_a_key_that_comes_again_counts_on_from_its_tombstone(primary: Post
     assert [(c.base, c.rev) for c in logged.line.changes if c.noun == "projects"] == [(1, 3)]
 
 
+async def test_a_tombstone_is_as_old_as_the_last_deletion_of_its_key(primary: PostgresPrimary) -> None:
+    await begin_with_project(primary)
+
+    async def remove(tx: Any) -> None:
+        await tx.projects.remove(await tx.projects.hold("app"))
+
+    async def died() -> Any:
+        [gone] = [gone for gone in (await primary.everything()).gone if gone.noun == "projects"]
+        return gone.at
+
+    await primary.run(remove, INTENT, line_id="1", epoch=1)
+    first = await died()
+    await add(primary, project(), line_id="2")
+    await primary.run(remove, INTENT, line_id="3", epoch=1)
+    assert await died() > first
+
+
 async def test_what_stands_of_a_deleted_record_is_its_tombstone(primary: PostgresPrimary) -> None:
     await begin_with_project(primary)
     await add(primary, lock(), line_id="lock")
