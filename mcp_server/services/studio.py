@@ -52,6 +52,10 @@ class Studio:
             return await self._statements.read(self._reader, statement, QUERY_BOUNDS)
         except Invalid as error:
             words = error.details.get("server_message")
+            if error.details.get("fault") == "too_slow":
+                raise Invalid(
+                    error.message, next="Narrow it down, or look at its plan with EXPLAIN."
+                ) from error
             if not isinstance(words, str):
                 raise
             hint = error.details.get("hint")

@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcp_server.domain.queries import Bounds
+from mcp_server.services import studio
 from tests.studio.conftest import LONG, ROWS, Running, Serve, fill_postgres, sqlite_at
 
 
@@ -245,6 +247,32 @@ def test_rows_are_added_and_removed_and_rules_hold(writer: httpx2.Client):
     assert writer.post("/api/add", json=orphan).status_code == 400
     assert writer.post("/api/remove", json={"table": "authors", "key": ["1"]}).status_code == 400
     assert writer.post("/api/add", json={"table": "cheap", "values": {}}).status_code == 400
+
+
+def test_a_refusal_speaks_to_a_person_and_not_to_a_caller_of_tools(writer: httpx2.Client):
+    taken = writer.post("/api/add", json={"table": "authors", "values": {"id": "1", "name": "x"}}).json()
+    assert taken["next"] == "Nothing was changed."
+
+
+def test_a_statement_that_takes_too_long_is_told_of_explain(
+    writer: httpx2.Client, engine: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(studio, "QUERY_BOUNDS", Bounds(rows=5, bytes=1024, seconds=0.3))
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    refused = writer.post("/api/query", json={"sql": endless}).json()
+    assert "EXPLAIN" in refused["next"]
+    assert "database_stats" not in refused["next"]
+
+
+def test_a_binary_value_stays_binary_when_it_is_edited_or_added(writer: httpx2.Client):
+    assert writer.post(
+        "/api/add", json={"table": "files", "values": {"id": "1", "data": "\\x00ff"}}
+    ).is_success
+    row = {"table": "files", "key": ["1"], "column": "data"}
+    assert writer.post("/api/value", json=row).json() == {"text": "\\x00ff", "length": 2}
+    change = {**row, "before": "\\x00ff", "after": "\\x0a0b0c"}
+    assert writer.post("/api/change", json=change).is_success
+    assert writer.post("/api/value", json=row).json() == {"text": "\\x0a0b0c", "length": 3}
 
 
 # -- large ---------------------------------------------------------------------------------------------

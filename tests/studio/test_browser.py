@@ -1,6 +1,7 @@
 """The studio as a person sees it, in a real Chromium."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -165,3 +166,79 @@ def test_a_value_is_edited_by_the_keyboard_alone_and_the_count_follows(
     page.get_by_role("button", name="Delete row").last.click()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("main .bar").first).to_contain_text("1 row")
+
+
+def test_what_a_column_is_too_narrow_for_is_shown_whole_on_demand(
+    serve: Serve, sqlite_url: str, tmp_path: Path, enter: Open
+):
+    with sqlite3.connect(tmp_path / "data.db") as connection:
+        connection.execute("INSERT INTO empty VALUES (1, ?), (2, ?), (3, 'short')", ("w" * 90, "two\nlines"))
+    page = enter(serve(sqlite_url))
+    table(page, "empty")
+    expect(page.get_by_role("button", name="Whole value of note")).to_have_count(2)
+    page.get_by_role("button", name="Whole value of note").last.click()
+    assert page.locator("dialog pre").text_content() == "two\nlines"
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="SQL").click()
+    box = page.get_by_label("SQL", exact=True)
+    box.fill("SELECT note FROM empty ORDER BY id")
+    box.press("Control+Enter")
+    page.get_by_role("button", name="Whole value of note").first.click()
+    expect(page.locator("dialog pre")).to_have_text("w" * 90)
+
+
+def test_who_pages_by_the_keyboard_goes_on_from_the_same_button(serve: Serve, sqlite_url: str, enter: Open):
+    page = enter(serve(sqlite_url))
+    table(page, "books")
+    page.get_by_role("button", name="Next").focus()
+    for first in ("51", "101"):
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_contain_text(f"Rows {first}\u2013")
+    expect(page.locator(".grid")).to_be_focused()  # there is no next page
+
+
+def test_the_arrows_go_from_value_to_value_and_back_to_the_edited_one(
+    serve: Serve, sqlite_url: str, enter: Open
+):
+    page = enter(serve(sqlite_url, writable=True))
+    table(page, "books")
+    assert page.locator("td[tabindex='0']").count() == 1
+    page.locator("td[tabindex='0']").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    expect(page.get_by_label("New value")).to_have_value("Book 3")
+    page.get_by_label("New value").fill("Three")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("tbody tr").nth(2).locator("td").nth(1)).to_be_focused()
+    expect(page.locator("tbody tr").nth(2)).to_contain_text("Three")
+
+
+def test_on_a_narrow_page_the_chosen_table_is_in_sight_and_no_button_of_a_dialog_is_cut(
+    serve: Serve, sqlite_url: str, enter: Open
+):
+    page = enter(serve(sqlite_url, writable=True))
+    page.set_viewport_size({"width": 390, "height": 400})
+    page.evaluate("location.hash = '#tags'")
+    expect(page.locator("main h2")).to_have_text("tags")
+    expect(page.locator("nav [aria-current]")).to_be_in_viewport()
+    table(page, "books")
+    page.get_by_role("button", name="Add row").click()
+    page.get_by_label("title").fill("x")
+    page.get_by_label("id INTEGER", exact=True).fill("1")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator("dialog .error")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Add", exact=True)).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_only_the_first_rows_of_an_answer_are_called_so(serve: Serve, sqlite_url: str, enter: Open):
+    page = enter(serve(sqlite_url))
+    page.get_by_role("link", name="SQL").click()
+    box = page.get_by_label("SQL", exact=True)
+    box.fill(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)"
+        " SELECT i, printf('%080d', i) a, printf('%080d', i) b, printf('%080d', i) c, printf('%080d', i) d FROM n"
+    )
+    box.press("Control+Enter")
+    expect(page.locator("main")).to_contain_text("Only the first 500 rows in")
+    expect(page.locator("main")).to_contain_text("there are more.")

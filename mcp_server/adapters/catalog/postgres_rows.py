@@ -25,6 +25,7 @@ from mcp_server.domain.shapes import Shape, Table, quoted
 
 SECONDS = 15.0
 SPARE_SECONDS = 2.0
+NEXT = {"READ ONLY": "Look at the filters.", "READ WRITE": "Nothing was changed."}
 
 
 class PostgresBrowser:
@@ -96,7 +97,7 @@ class PostgresBrowser:
             except (asyncpg.PostgresConnectionError, OSError) as error:
                 raise Unavailable(f"PostgreSQL went away ({type(error).__name__})") from error
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise Invalid(f"PostgreSQL: {error}") from error
+                raise Invalid(f"PostgreSQL: {error}", next=NEXT[mode]) from error
 
 
 def page_sql(wanted: PageWanted) -> tuple[str, list[str]]:

@@ -27,6 +27,7 @@ from mcp_server.domain.shapes import Shape, Table, quoted
 T = TypeVar("T")
 SECONDS = 15.0
 STEPS = 5000
+NEXT = {"ro": "Look at the filters.", "rw": "Nothing was changed."}
 NEVER = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
 
 
@@ -57,16 +58,18 @@ class SqliteBrowser:
     async def change(
         self, table: Table, key: tuple[str, ...], column: str, before: str | None, after: str | None
     ) -> None:
+        plain = quoted(column)
         sql = (
-            f"UPDATE {table.sql} SET {quoted(column)} = ? WHERE {_matches(table)}"  # noqa: S608
-            f" AND {_text(quoted(column))} IS ?"
+            f"UPDATE {table.sql} SET {plain} = CASE WHEN typeof({plain}) = 'blob' THEN ? ELSE ? END"  # noqa: S608
+            f" WHERE {_matches(table)} AND {_text(plain)} IS ?"
         )
-        await self._write(sql, (after, *key, before))
+        await self._write(sql, (_binary(after), _kept(table, column, after), *key, before))
 
     async def add(self, table: Table, values: Mapping[str, str | None]) -> None:
         names, marks = ", ".join(quoted(name) for name in values), ", ".join("?" for _ in values)
         what = f"({names}) VALUES ({marks})" if values else "DEFAULT VALUES"
-        await self._write(f"INSERT INTO {table.sql} {what}", tuple(values.values()))
+        arguments = tuple(_kept(table, name, value) for name, value in values.items())
+        await self._write(f"INSERT INTO {table.sql} {what}", arguments)
 
     async def remove(self, table: Table, key: tuple[str, ...]) -> None:
         await self._write(f"DELETE FROM {table.sql} WHERE {_matches(table)}", key)  # noqa: S608
@@ -103,9 +106,9 @@ def _with_connection(path: str, mode: str, work: Callable[[sqlite3.Connection], 
                 raise Invalid(f"it took longer than {seconds:g} s", next="Narrow it down.") from error
             if "unable to open" in str(error) or "disk I/O" in str(error):
                 raise Unavailable("the SQLite file cannot be opened") from error
-            raise Invalid(f"SQLite: {error}") from error
+            raise Invalid(f"SQLite: {error}", next=NEXT[mode]) from error
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise Invalid(f"SQLite: {error}") from error
+            raise Invalid(f"SQLite: {error}", next=NEXT[mode]) from error
 
 
 def page_sql(wanted: PageWanted) -> tuple[str, list[str]]:
@@ -162,6 +165,22 @@ def _text(plain: str) -> str:
     return (
         f"CASE typeof({plain}) WHEN 'blob' THEN '\\x' || lower(hex({plain})) ELSE CAST({plain} AS TEXT) END"
     )
+
+
+def _kept(table: Table, name: str, value: str | None) -> str | bytes | None:
+    """A value as it is stored: bytes where they were declared and are written as they are shown."""
+    column = table.column(name)
+    return _binary(value) if column is not None and "BLOB" in column.type.upper() else value
+
+
+def _binary(value: str | None) -> str | bytes | None:
+    """The bytes that are shown as `\\x` and hexadecimal digits; any other text as it is."""
+    if value is None or not value.startswith("\\x"):
+        return value
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        return value
 
 
 def _mark(table: Table, name: str) -> str:
