@@ -1,7 +1,13 @@
 """An application with two databases. Any ASGI server runs it; no framework is needed.
 
+psql postgresql://... -c "CREATE TABLE orders (id serial PRIMARY KEY, item text)"
+sqlite3 /data/log.db "CREATE TABLE events (what text)"
 export RDS_SHOP_URL=postgresql://... RDS_LOG_URL=file:/data/log.db
 uvicorn examples.asgi_app:app
+
+curl localhost:8000/                 how many orders there are
+curl -X POST localhost:8000/book     one more
+curl -i localhost:8000/health/db     stop PostgreSQL and see 503 with Retry-After, here and above
 """
 
 from __future__ import annotations
@@ -12,6 +18,8 @@ from typing import Any
 
 from mcp_server.databases import Databases, DatabasesError, DatabasesMiddleware
 
+Header = tuple[bytes, bytes]
+RETRY: tuple[Header, ...] = ((b"retry-after", b"30"),)
 log = logging.getLogger("shop")
 databases = Databases(["shop", "log"])  # opens nothing yet; the URLs come from RDS_SHOP_URL and RDS_LOG_URL
 
@@ -29,7 +37,9 @@ async def shop(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 send, 200, {"orders": await orders(), "databases": scope["state"]["databases_health"]}
             )
     except DatabasesError as error:  # it went away after the check
-        await answer(send, 503, {"error": str(error)})
+        await answer(send, 503, {"error": str(error)}, RETRY)
+    except TimeoutError:  # it fell silent after the check; what was sent may have happened
+        await answer(send, 503, {"error": "no answer in time"}, RETRY)
 
 
 async def orders() -> int:
@@ -45,8 +55,8 @@ async def buy(item: str) -> None:
     await databases.client_sync("log").execute("INSERT INTO events (what) VALUES (?)", f"bought {item}")
 
 
-async def answer(send: Any, status: int, body: dict[str, Any]) -> None:
-    headers = [(b"content-type", b"application/json")]
+async def answer(send: Any, status: int, body: dict[str, Any], more: tuple[Header, ...] = ()) -> None:
+    headers = [(b"content-type", b"application/json"), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
