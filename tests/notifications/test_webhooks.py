@@ -42,6 +42,7 @@ async def test_a_post_arrives_as_json(service: Hooks):
         "127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "0.0.0.0", "224.0.0.1", "255.255.255.255", "198.18.0.1", "::", "::1", "fe80::1", "fd00::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001:0:1::1",
+        "::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "192.0.0.8", "192.88.99.1",
     ],
 )  # fmt: skip
 def test_an_internal_address_is_not_reached_however_it_is_written(address: str):
@@ -63,6 +64,21 @@ async def test_nothing_is_posted_to_an_internal_target_by_any_of_its_names(servi
     assert isinstance(caught.value, Invalid)
     assert service.got == []
     assert "secret-path" not in f"{caught.value.payload()}"
+
+
+@pytest.mark.parametrize("host", ["127。0。0。1", "①②⑦.0.0.1", "\uff11\uff12\uff17.0.0.1", "[::ffff:7f00:1%25lo]"])
+async def test_an_internal_address_in_the_digits_of_another_script_is_not_even_connected_to(host: str):
+    met: list[str] = []
+
+    async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(host)
+        writer.close()
+
+    async with await asyncio.start_server(meet, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        with pytest.raises(Invalid, match="public internet"):
+            await HttpsWebhook().post(SecretStr(f"https://{host}:{port}/x"), {})
+    assert met == []
 
 
 async def test_a_name_that_leads_to_one_internal_address_among_public_ones_is_refused(

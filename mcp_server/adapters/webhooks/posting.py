@@ -13,13 +13,13 @@ import socket
 import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from mcp_server.domain.errors import Invalid, RateLimited, Unavailable
 
 if TYPE_CHECKING:
+    import yarl
     from aiohttp.abc import AbstractResolver
 
 TIMEOUT = 10.0
@@ -27,6 +27,12 @@ LONGEST_WAIT = 60
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_INSIDE = tuple(
+    ipaddress.ip_network(each)
+    for each in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "192.0.0.0/24", "192.88.99.0/24")
+)
+"""Site-local, or ways to write or relay an IPv4 address; `is_global` lets them pass."""
+
 _BLOCKED = "leads to an address that is not of the public internet"
 
 
@@ -47,8 +53,7 @@ class HttpsWebhook:
     async def post(self, address: SecretStr, body: dict[str, Any]) -> None:
         import aiohttp
 
-        url = address.get_secret_value()
-        self._require_https(url)
+        url = self._judged(address.get_secret_value())
         connector = aiohttp.TCPConnector(
             resolver=_judging(self._allowed), use_dns_cache=False, force_close=True, ssl=self._trust or True
         )
@@ -67,18 +72,24 @@ class HttpsWebhook:
         except ValueError:
             raise Invalid("the webhook's address is no address") from None
 
-    def _require_https(self, url: str) -> None:
-        """An address in figures is not looked up, so it is judged here."""
+    def _judged(self, text: str) -> yarl.URL:
+        """The address as it will be connected to: other scripts' digits and dots are figures in it.
+
+        An address in figures is not looked up, so it is judged here.
+        """
+        import yarl
+
         try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
+            url = yarl.URL(text)
+            host, _ = url.raw_host, url.port
         except ValueError:
             host = None
-        if host is None or parts.scheme != "https" or parts.username or parts.password:
+        if host is None or url.scheme != "https" or url.raw_user or url.raw_password:
             raise Invalid("a webhook's address begins with https:// and holds no user")
         literal = _address(host)
         if literal is not None and not reachable(literal, self._allowed):
             raise Invalid(f"the webhook {_BLOCKED}")
+        return url
 
 
 def reachable(address: Address, allowed: Sequence[Network] = ()) -> bool:
@@ -86,7 +97,7 @@ def reachable(address: Address, allowed: Sequence[Network] = ()) -> bool:
     address = _plain(address)
     if any(address in network for network in allowed):
         return True
-    if address.is_multicast or not address.is_global:
+    if address.is_multicast or not address.is_global or any(address in network for network in _INSIDE):
         return False
     return not (isinstance(address, ipaddress.IPv6Address) and (address.sixtofour or address.teredo))
 
