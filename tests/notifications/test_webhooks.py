@@ -66,7 +66,9 @@ async def test_nothing_is_posted_to_an_internal_target_by_any_of_its_names(servi
     assert "secret-path" not in f"{caught.value.payload()}"
 
 
-@pytest.mark.parametrize("host", ["127。0。0。1", "①②⑦.0.0.1", "\uff11\uff12\uff17.0.0.1", "[::ffff:7f00:1%25lo]"])
+@pytest.mark.parametrize(
+    "host", ["127。0。0。1", "①②⑦.0.0.1", "\uff11\uff12\uff17.0.0.1", "[::ffff:7f00:1%25lo]"]
+)
 async def test_an_internal_address_in_the_digits_of_another_script_is_not_even_connected_to(host: str):
     met: list[str] = []
 
