@@ -151,7 +151,9 @@ def _furnished(
         staged=Staged(locks),
         teams=Teams(calls, prefix=settings.key_prefix),
         members=Members(calls, quota=settings.quota_members),
-        keys=Keys(calls, prefix=settings.key_prefix, quota=settings.quota_keys),
+        keys=Keys(
+            calls, prefix=settings.key_prefix, quota=settings.quota_keys, rate_limit=settings.rate_limit
+        ),
         audit=AuditLog(calls),
         conflicts=Conflicts(calls),
         sweeper=Sweeper(store, retention_days=settings.audit_retention_days),

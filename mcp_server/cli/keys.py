@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import OK, Context, table
-from mcp_server.cli.parsing import ROLES, Commands, days, group, words
+from mcp_server.cli.parsing import ROLES, Commands, days, group, rate, words
 from mcp_server.domain.pages import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def add(commands: Commands) -> None:
         type=words,
         default=(),
         help="names of tools or groups, separated by commas; without it everything the role may do",
+    )
+    create.add_argument(
+        "--rate-limit", type=rate, metavar="N", help="requests a minute (default: QUAYMASTER_RATE_LIMIT)"
     )
     create.set_defaults(run=run_create)
     listing = keys.add_parser("list", help="list the keys of a team")
@@ -55,6 +58,7 @@ async def run_create(chosen: Namespace, context: Context) -> int:
                 role=chosen.role,
                 scopes=chosen.scopes,
                 expires_days=chosen.expires,
+                rate_limit=chosen.rate_limit,
             ),
         )
     return _show(issued, context)

@@ -31,6 +31,11 @@ def days(text: str) -> int:
     return _within(text, range(1, MAX_DAYS + 1), f"must be whole days, 1 to {MAX_DAYS}")
 
 
+def rate(text: str) -> int:
+    """Requests a minute of a key."""
+    return _within(text, range(1, 1_000_001), "must be requests a minute, 1 to 1000000")
+
+
 def _within(text: str, allowed: range, rule: str) -> int:
     if text.isdecimal() and len(text) < 10 and int(text) in allowed:
         return int(text)

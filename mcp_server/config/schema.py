@@ -120,7 +120,11 @@ class Settings(BaseModel):
         None, "Key that encrypts stored secrets. The same on every server of one PostgreSQL."
     )
     key_prefix: KeyPrefix = _variable("qm", "First part of new API keys.")
-    rate_limit: Count = _variable(600, "Requests a minute and key, where the key has no limit of its own.")
+    rate_limit: Count = _variable(
+        600,
+        "Requests a minute and key over HTTP, where the key has no limit of its own: calls, and lists of tools, "
+        "prompts and resources.",
+    )
 
     public_url: PublicUrl | None = _variable(
         None, "The address that clients use, for a server behind a name."

@@ -81,7 +81,7 @@ class Calls:
         Every outcome leaves an audit row.
         """
         try:
-            await self._limit(call)
+            await self.count(call.caller)
             grants.require(call.caller, call.action)
             result = await use_case()
         except QuaymasterError as error:
@@ -96,6 +96,21 @@ class Calls:
         if not call.recorded:
             self._trail.add(self._row(call, None), used=call.caller.key_id)
         return result.change(notices=(*result.notices, *call.notices)) if call.notices else result
+
+    async def count(self, caller: Caller) -> None:
+        """Count a request against the caller's key. `perform` does; what is answered without it asks here.
+
+        Raises RateLimited.
+        """
+        if caller.transport != "http" or caller.key_id is None:
+            return
+        limit = caller.rate_limit or self._rate_limit
+        used, left = await self._cache.count(f"rate:{caller.key_id}", window=60)
+        if used > limit:
+            wait = int(left) + 1
+            raise RateLimited(
+                f"more than {limit} requests in a minute", next=f"Wait {wait} seconds.", retry_after=wait
+            )
 
     async def write(self, call: Call, fn: Callable[[Transaction], Awaitable[R]], kind: type[R]) -> R:
         """Run `fn` in a transaction with its audit row and, with an idempotency key, at most once.
@@ -146,18 +161,6 @@ class Calls:
                 record.change(result=result.model_dump(mode="json", exclude=kind_secrets(kind)))
             )
         return result
-
-    async def _limit(self, call: Call) -> None:
-        caller = call.caller
-        if caller.transport != "http" or caller.key_id is None:
-            return
-        limit = caller.rate_limit or self._rate_limit
-        used, left = await self._cache.count(f"rate:{caller.key_id}", window=60)
-        if used > limit:
-            wait = int(left) + 1
-            raise RateLimited(
-                f"more than {limit} requests in a minute", next=f"Wait {wait} seconds.", retry_after=wait
-            )
 
     def _row(
         self, call: Call, error: str | None, *, row_id: str | None = None, now: datetime | None = None

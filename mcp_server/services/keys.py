@@ -73,12 +73,14 @@ class KeyRevoked(Result):
 
 
 class Keys:
-    """`prefix` begins the text of new keys; `quota` is the most keys of a team that are not revoked."""
+    """`prefix` begins the text of new keys; `quota` is the most keys of a team that are not revoked; `rate_limit` is
+    that of a key without one of its own."""
 
-    def __init__(self, calls: Calls, *, prefix: str = "qm", quota: int = 200) -> None:
+    def __init__(self, calls: Calls, *, prefix: str = "qm", quota: int = 200, rate_limit: int = 600) -> None:
         self._calls = calls
         self._prefix = prefix
         self._quota = quota
+        self._rate_limit = rate_limit
 
     async def create(
         self,
@@ -98,7 +100,7 @@ class Keys:
             raise Invalid.field("expires_days", f"1-{MAX_DAYS}")
         narrowed = known_scopes(scopes)
         require_within(call.caller, role, narrowed)
-        _require_rate_within(call.caller, rate_limit)
+        self._require_rate_within(call.caller, rate_limit)
         text = draw_key(self._prefix, call.caller.team_id, role)
         key_id = call.new_id("k")
         call.about("keys", key_id)
@@ -173,7 +175,7 @@ class Keys:
             await team_of(tx, call.caller, hold=True)
             old = await _key_of(tx, call.caller, key_id)
             require_within(call.caller, old.role, old.scopes)
-            _require_rate_within(call.caller, old.rate_limit)
+            self._require_rate_within(call.caller, old.rate_limit)
             now = await tx.now()
             if not old.good_at(now):
                 raise Conflict("this key is revoked or expired", next="create_key makes a new one.")
@@ -246,6 +248,15 @@ class Keys:
         await self.act_for(call, key_id=key_id)
         return await self.rotate(call, key_id=key_id, grace_seconds=grace_seconds)
 
+    def _require_rate_within(self, caller: Caller, rate_limit: int | None) -> None:
+        """More than the server's own limit is the operator's to give: on the command line, or as the local owner."""
+        most = caller.rate_limit or self._rate_limit
+        if caller.key_id is not None and (rate_limit or self._rate_limit) > most:
+            raise Forbidden(
+                f"a key made with this key has a rate_limit of at most {most}",
+                next="The operator can make one with more: 'quaymaster keys create --rate-limit'.",
+            )
+
     async def _require_room(self, tx: Reading, team_id: str) -> None:
         keys = await every(partial(tx.keys.of_team, team_id))
         if sum(key.revoked_at is None for key in keys) >= self._quota:
@@ -295,11 +306,6 @@ async def _key_of(tx: Transaction, caller: Caller, key_id: str) -> ApiKey:
 def _require_not_above(caller: Caller, key: ApiKey) -> None:
     """Scopes do not matter here: whoever may revoke keys may take away any power up to the own role."""
     require_within(caller.change(scopes=()), key.role)
-
-
-def _require_rate_within(caller: Caller, rate_limit: int | None) -> None:
-    if caller.rate_limit is not None and (rate_limit is None or rate_limit > caller.rate_limit):
-        raise Forbidden(f"a key made with this key has a rate_limit of at most {caller.rate_limit}")
 
 
 def _ended(key: ApiKey, now: datetime, grace_seconds: int) -> ApiKey:

@@ -28,6 +28,7 @@ from mcp.types import (
     Completion,
     GetPromptResult,
     InputRequiredResult,
+    Resource,
     ResourceTemplate,
 )
 from mcp.types import Prompt as ListedPrompt
@@ -80,7 +81,7 @@ class QuaymasterServer(MCPServer[None]):
     # tools
 
     async def list_tools(self) -> list[ListedTool]:
-        visit = await self._visit()
+        visit = await self._counted()
         return [tool.listed for tool in self.catalogue if visit.sees(tool)]
 
     async def call_tool(
@@ -161,10 +162,16 @@ class QuaymasterServer(MCPServer[None]):
 
     # prompts
 
+    async def list_prompts(self) -> list[ListedPrompt]:
+        await self._counted()
+        return await super().list_prompts()
+
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
-        prompt = next((each for each in await self.list_prompts() if each.name == name), None)
+        prompt = next(
+            (each for each in await self.list_prompts() if each.name == name), None
+        )  # counted there
         if prompt is None:
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown prompt: {name[:100]}")
         _require_arguments(prompt, arguments or {})
@@ -179,9 +186,13 @@ class QuaymasterServer(MCPServer[None]):
         call = Call(caller=(await self._visit()).caller, action=action, params=params)
         return (await self._calls.perform(call, lambda: use_case(call))).model_dump_json()
 
+    async def list_resources(self) -> list[Resource]:
+        await self._counted()
+        return await super().list_resources()
+
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """A template has the name of its action."""
-        caller = (await self._visit()).caller
+        caller = (await self._counted()).caller
         return [each for each in await super().list_resource_templates() if may(caller, each.name)]
 
     async def read_resource(
@@ -244,6 +255,15 @@ class QuaymasterServer(MCPServer[None]):
             return await self.door.visit().present()
         except QuaymasterError as error:
             raise MCPError(code=REFUSED, message=error.message, data=error.payload()) from error
+
+    async def _counted(self) -> Visit:
+        """The visit of a request that is no call, but costs work as well."""
+        visit = await self._visit()
+        try:
+            await self._calls.count(visit.caller)
+        except QuaymasterError as error:
+            raise MCPError(code=REFUSED, message=error.message, data=error.payload()) from error
+        return visit
 
 
 def _teller(context: Context[None, Any] | None) -> Tell:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,14 @@ def lines(text: str) -> list[str]:
     return text.strip().splitlines()
 
 
-def key_list(home: Path) -> list[dict[str, str]]:
+def key_list(home: Path) -> list[dict[str, Any]]:
     return list(json.loads(run_quaymaster("keys", "list", "--json", home=home).stdout))
 
 
 def test_a_new_key_alone_is_on_stdout_and_what_it_is_on_stderr(tmp_path):
     made = run_quaymaster(
-        "keys", "create", "--team", "local", "--role", "member", "--expires", "7", home=tmp_path
+        *("keys", "create", "--team", "local", "--role", "member", "--expires", "7", "--rate-limit", "900"),
+        home=tmp_path,
     )
     assert made.returncode == 0
     [key] = lines(made.stdout)
@@ -37,7 +39,7 @@ def test_a_new_key_alone_is_on_stdout_and_what_it_is_on_stderr(tmp_path):
     assert key not in made.stderr
     assert "member of team local, until " in made.stderr
     [listed] = key_list(tmp_path)
-    assert (listed["role"], listed["state"]) == ("member", "good")
+    assert (listed["role"], listed["state"], listed["rate_limit"]) == ("member", "good", 900)
     assert key not in json.dumps(listed)
 
 
@@ -84,6 +86,11 @@ def test_a_name_moves_no_cursor_of_a_terminal(tmp_path):
             ["keys", "create", "--team", "local", "--role", "owner", "--expires", "-1"],
             2,
             "must be whole days, 1 to 3650; not '-1'",
+        ),
+        (
+            ["keys", "create", "--team", "local", "--role", "owner", "--rate-limit", "0"],
+            2,
+            "must be requests a minute, 1 to 1000000; not '0'",
         ),
     ],
 )

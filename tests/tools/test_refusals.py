@@ -65,6 +65,28 @@ async def test_a_rate_limit_is_told_with_how_long_to_wait_also_to_wrong_calls(tm
             assert 1 <= result.structured_content["retry_after"] <= 60
 
 
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("what", ["tools", "prompts", "resources", "resource_templates", "a prompt"])
+async def test_what_is_listed_counts_against_the_rate_limit_as_calls_do(tmp_path, what: str, era: str):
+    caller = Caller(team_id="local", role="owner", user="u", key_id="k1", rate_limit=5, transport="http")
+    async with opened(tmp_path) as desk, desk.client(caller, era=era) as client:
+
+        async def ask() -> None:
+            if what == "a prompt":
+                await client.get_prompt("review_project", {"project": "shop"})
+            else:
+                await getattr(client, f"list_{what}")(cache_mode="bypass")
+
+        for _ in range(5):
+            await ask()
+        with pytest.raises(MCPError) as refused:
+            await ask()
+        assert refused.value.error.data["code"] == "RATE_LIMITED"
+        assert 1 <= refused.value.error.data["retry_after"] <= 60
+        result = await desk.call("list_projects", {}, caller=caller)
+        assert result.structured_content["code"] == "RATE_LIMITED"
+
+
 @pytest.mark.parametrize("error", [Unavailable, Degraded, OutcomeUnknown, Corrupt])
 async def test_trouble_with_the_store_is_told_by_its_code(tmp_path, monkeypatch, error):
     async def fails(fn: object) -> None:

@@ -67,6 +67,7 @@ async def test_only_digest_and_beginning_of_a_key_are_kept_and_the_list_has_no_d
         ({"scopes": ("keys",)}, {"role": "viewer", "scopes": ["projects"]}),
         ({"rate_limit": 10}, {"role": "viewer"}),
         ({"rate_limit": 10}, {"role": "viewer", "rate_limit": 11}),
+        ({}, {"role": "viewer", "rate_limit": 10_001}),
     ],
 )
 async def test_no_key_is_above_the_key_that_makes_it(
@@ -83,6 +84,15 @@ async def test_a_key_may_be_as_far_as_the_key_that_makes_it(world: World):
         maker, "create_key", name="same", role="owner", scopes=["tasks", "list_keys"], rate_limit=10
     )
     assert made.scopes == ("list_keys", "tasks")
+
+
+async def test_only_the_operator_gives_a_key_more_requests_than_the_server_gives_every_key(world: World):
+    operator = world.caller(transport="cli", key_id=None)
+    fast = await world.do(operator, "create_key", name="fast", role="viewer", rate_limit=10_001)
+    with pytest.raises(Forbidden) as refused:
+        await world.do(world.caller(), "rotate_key", key_id=fast.id)
+    assert "--rate-limit" in refused.value.next
+    await world.do(world.caller(), "create_key", name="as fast as any", role="viewer", rate_limit=10_000)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class World:
         self.projects = Projects(self.calls, roots=self.roots, quota=self.quota)
         self.teams = Teams(self.calls)
         self.members = Members(self.calls, quota=self.quota)
-        self.keys = Keys(self.calls, quota=20)
+        self.keys = Keys(self.calls, quota=20, rate_limit=self.rate_limit)
         self.audit = AuditLog(self.calls)
         self.conflicts = Conflicts(self.calls)
         self.keyring = RegistryKeyRing(self.root)
