@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from mcp_server.adapters.postgres.rows import Rows, moment_after
+from mcp_server.adapters.postgres.rows import Rows, as_json, moment_after
 from mcp_server.domain.backups import Backup, Branch
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
-from mcp_server.domain.records import Value
-
-
-def _json(value: Value | None) -> dict[str, Any] | None:
-    return None if value is None else value.model_dump(mode="json")
 
 
 class BackupRows(Rows[Backup]):
@@ -160,8 +154,8 @@ class BranchRows(Rows[Branch]):
             record.engine,
             record.stage,
             record.worker,
-            _json(record.place),
-            _json(record.access),
+            as_json(record.place),
+            as_json(record.access),
             record.path,
             record.root,
             record.bytes,

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from mcp_server.adapters.postgres.rows import Rows, texts_after
+from mcp_server.adapters.postgres.rows import Rows, as_json, texts_after
 from mcp_server.domain.databases import Database, DatabaseServer, PortAllocation
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
-from mcp_server.domain.records import Value
-
-
-def _json(value: Value | None) -> dict[str, Any] | None:
-    return None if value is None else value.model_dump(mode="json")
 
 
 class DatabaseRows(Rows[Database]):
@@ -97,9 +91,9 @@ class DatabaseRows(Rows[Database]):
             record.stage,
             record.worker,
             record.wanted,
-            _json(record.place),
-            _json(record.access),
-            _json(record.next_access),
+            as_json(record.place),
+            as_json(record.access),
+            as_json(record.next_access),
             record.path,
             record.adopted,
             record.claimed,
@@ -152,8 +146,8 @@ class DatabaseServerRows(Rows[DatabaseServer]):
             record.host,
             record.stage,
             record.worker,
-            _json(record.place),
-            _json(record.access),
+            as_json(record.place),
+            as_json(record.access),
             list(record.extensions),
             record.isolation,
             record.keep_volume,

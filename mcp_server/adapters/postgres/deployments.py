@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcp_server.adapters.postgres.rows import Rows, moment_after
+from mcp_server.adapters.postgres.rows import Rows, as_json, moment_after
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
-from mcp_server.domain.records import Value
 from mcp_server.domain.teams import EnvironmentName
 
 
@@ -105,14 +104,10 @@ class DeploymentRows(Rows[Deployment]):
             record.home,
             record.host,
             record.worker,
-            _json(record.release),
+            as_json(record.release),
             record.task_id,
             list(record.changed_paths),
             record.cancelled_by,
             record.error,
-            _json(record.receipt),
+            as_json(record.receipt),
         )
-
-
-def _json(value: Value | None) -> object:
-    return None if value is None else value.model_dump(mode="json")

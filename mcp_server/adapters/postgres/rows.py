@@ -18,7 +18,7 @@ from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid
 from mcp_server.domain.pages import Page, decode_cursor, page_of
-from mcp_server.domain.records import Record
+from mcp_server.domain.records import Record, Value
 
 R = TypeVar("R", bound=Record)
 Row: TypeAlias = asyncpg.Record
@@ -245,6 +245,11 @@ class Rows(Generic[R]):
         if stored.rev != record.rev:
             return Conflict(f"'{record.key}' in {self._noun} was changed meanwhile", noun=self._noun)
         return Conflict(f"what must be unique of '{record.key}' is taken in {self._noun}", noun=self._noun)
+
+
+def as_json(value: Value | None) -> dict[str, Any] | None:
+    """For a JSONB column."""
+    return None if value is None else value.model_dump(mode="json")
 
 
 def not_as_held() -> Conflict:

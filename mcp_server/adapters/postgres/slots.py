@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcp_server.adapters.postgres.rows import Row, Rows, texts_after
+from mcp_server.adapters.postgres.rows import Row, Rows, as_json, texts_after
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
-from mcp_server.domain.slots import Slot, SlotPair, Switch
+from mcp_server.domain.slots import Slot, SlotPair
 
 _SLOT = tuple(Slot.model_fields)
 
@@ -121,9 +121,5 @@ class SlotRows(Rows[SlotPair]):
             record.host,
             record.host_name,
             record.previous,
-            _json(record.switch),
+            as_json(record.switch),
         )
-
-
-def _json(switch: Switch | None) -> object:
-    return None if switch is None else switch.model_dump(mode="json")
