@@ -8,7 +8,7 @@ from mcp_server.domain.deployments import Deployment, DeploymentStatus, Step, St
 from mcp_server.domain.receipts import Receipt
 from mcp_server.domain.records import Moment, Value
 from mcp_server.domain.results import Result
-from mcp_server.domain.slots import SlotName
+from mcp_server.domain.slots import SlotName, SlotPair
 from mcp_server.domain.teams import EnvironmentName
 
 
@@ -81,17 +81,33 @@ def framed(text: str) -> str:
     return f"[untrusted application output begins]\n{text}\n[untrusted application output ends]"
 
 
-def _next(deployment: Deployment) -> str | None:
+def _next(deployment: Deployment, pair: SlotPair | None) -> str | None:
     if deployment.status == "running":
         return f"get_deployment('{deployment.id}', wait_seconds=45) waits for its end"
     if deployment.status == "failed":
-        return "Read the failed step, correct it and deploy again; traffic is where it was"
-    if deployment.promoted_at is None:
-        return f"Look at the preview, then promote('{deployment.project}', '{deployment.environment}')"
-    return None
+        what = (
+            "Deploy again" if deployment.cancelled_by else "Read the failed step, correct it and deploy again"
+        )
+        return f"{what}; traffic is where it was"
+    if deployment.promoted_at is not None or not in_its_slot(deployment, pair):
+        return None
+    if pair is not None and pair.switching is not None:
+        return f"A {pair.switching.kind} is under way: slot_status shows when it is done"
+    promote = f"promote('{deployment.project}', '{deployment.environment}')"
+    refused = deployment.steps and deployment.steps[-1].status == "failed"
+    return (
+        f"Read the failed step, correct it, then {promote}"
+        if refused
+        else f"Look at the preview, then {promote}"
+    )
 
 
-def view_of(deployment: Deployment, preview_url: str | None) -> DeploymentView:
+def in_its_slot(deployment: Deployment, pair: SlotPair | None) -> bool:
+    """No later one has taken its place."""
+    return pair is not None and pair.slot(deployment.slot).deployment == deployment.id
+
+
+def view_of(deployment: Deployment, pair: SlotPair | None, preview_url: str | None) -> DeploymentView:
     release = deployment.release
     return DeploymentView(
         id=deployment.id,
@@ -116,7 +132,7 @@ def view_of(deployment: Deployment, preview_url: str | None) -> DeploymentView:
         rollback_reason=deployment.rollback_reason,
         receipt=deployment.receipt,
         preview_url=preview_url,
-        next=_next(deployment),
+        next=_next(deployment, pair),
     )
 
 

@@ -27,6 +27,7 @@ from mcp_server.services.deployment_views import (
     DeploymentView,
     LogView,
     framed,
+    in_its_slot,
     item_of,
     view_of,
 )
@@ -193,7 +194,13 @@ class Deployments:
         call.about("projects", f"{found.name}/{pair.environment}")
         berth = Berth(found.name, found.uid, pair.environment, name)
         given = await self._outfit.provided(found, pair.environment)
-        text, truncated = await self._slots.logs(berth, {**given, **variables}, tail=tail, since=since)
+        try:
+            text, truncated = await self._slots.logs(berth, {**given, **variables}, tail=tail, since=since)
+        except NotFound as error:
+            raise NotFound(
+                f"no container runs in {name} of '{found.name}' ({pair.environment})",
+                next="get_deployment has the last lines of one that failed; slot_status shows what runs.",
+            ) from error
         return LogView(
             project=found.name,
             environment=pair.environment,
@@ -227,10 +234,9 @@ class Deployments:
     async def _view_of(self, tx: Reading, *, caller: Caller, id: str) -> DeploymentView:
         found = await _mine(tx, caller=caller, id=id)
         pair = await tx.slots.get(pair_key(found.project, found.environment))
-        present = pair is not None and pair.slot(found.slot).deployment == found.id
         uid = found.release.project_uid if found.release else ""
         berth = Berth(found.project, uid, found.environment, found.slot)
-        return view_of(found, self._slots.preview_url(berth) if present else None)
+        return view_of(found, pair, self._slots.preview_url(berth) if in_its_slot(found, pair) else None)
 
 
 async def _known_pair(tx: Reading, project: Project, environment: EnvironmentName) -> SlotPair:

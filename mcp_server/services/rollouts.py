@@ -27,7 +27,7 @@ from mcp_server.services.calls import Call
 from mcp_server.services.logbook import WORK, Logbook
 from mcp_server.services.outfit import Outfit
 from mcp_server.services.recovery import Recovery
-from mcp_server.services.settling import empty_slot
+from mcp_server.services.settling import empty_slot, not_promoted
 from mcp_server.services.slots import Slots
 from mcp_server.services.slots import Step as Passed
 from mcp_server.services.works import Tell, Work, Works, nobody
@@ -198,7 +198,7 @@ class Rollouts:
         return False
 
     async def _promoted(self, call: Call, id: str, tell: Tell) -> None:
-        """Where the team wants it, and the caller may."""
+        """Where the team wants it, and the caller may. That it was refused is written down: nobody called it."""
         if self.promote is None or not grants.may(call.caller, "promote"):
             return
 
@@ -209,5 +209,8 @@ class Rollouts:
 
         found, wanted = await self._store.read(look)
         if found is not None and found.status == "success" and wanted:
-            with suppress(QuaymasterError):
+            try:
                 await self.promote(call, found, tell)
+            except QuaymasterError as error:
+                with suppress(QuaymasterError):
+                    await self._store.run(partial(not_promoted, id=id, why=error.message), WORK)

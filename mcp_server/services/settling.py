@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcp_server.domain.callers import Caller, holder_of
-from mcp_server.domain.deployments import Deployment, Release, Step, settled
+from mcp_server.domain.deployments import MAX_DETAIL, Deployment, Release, Step, settled
 from mcp_server.domain.receipts import Receipt
 from mcp_server.domain.records import Moment
 from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, filled, promoted, rolled_back, vacated
@@ -44,6 +44,14 @@ async def end_deployment(
     if error is None and pair is not None:
         await tx.slots.save(filled(pair, told.slot, slot_of(told, pair, now), now))
     return await tx.deployments.save(settled(told, now, error))
+
+
+async def not_promoted(tx: Transaction, id: str, why: str) -> None:
+    """A deployment that went well, and that a team which promotes by itself could not promote."""
+    found = await tx.deployments.hold(id)
+    if found is not None and found.status == "success" and found.promoted_at is None:
+        failed = Step(name="promote", status="failed", detail=why[:MAX_DETAIL])
+        await tx.deployments.save(found.change(steps=(*found.steps, failed)))
 
 
 def slot_of(deployment: Deployment, pair: SlotPair, now: Moment) -> Slot:

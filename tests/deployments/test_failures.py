@@ -161,6 +161,9 @@ async def test_a_cancelled_deploy_is_settled_and_the_next_one_goes(harbour: Harb
         assert (busy["code"], busy["by"], busy["deployment"]) == ("CONFLICT", "ann", slow["id"])
         asked = await other.done("cancel_deployment", {"deployment_id": slow["id"]})
         assert (asked["status"], asked["error"]) == ("failed", "cancelled by ann")
+        assert asked["next"] == "Deploy again; traffic is where it was"
+        silent = await refusal(other, "deployment_logs", {"project": harbour.project, "slot": "blue"})
+        assert (silent["code"], "no container runs in blue" in silent["message"]) == ("NOT_FOUND", True)
         await desk.done("unset_environment", {"project": harbour.project, "names": ["START_DELAY"]})
         again = await other.done("deploy_project", harbour.deploy())
         assert again["status"] == "success"
@@ -345,6 +348,25 @@ async def test_a_team_that_promotes_by_itself_has_its_deploys_promoted(harbour: 
         await desk.done("create_project", {"name": harbour.project})
         up = await desk.done("deploy_project", harbour.deploy())
         assert (up["status"], up["promoted_by"], harbour.version()) == ("success", "ann", "v1")
+
+
+@pytest.mark.timeout(200)
+async def test_a_deploy_that_could_not_be_promoted_by_itself_says_why(harbour: Harbour) -> None:
+    ann = {"project": harbour.project}
+    bob = Caller(team_id="local", role="member", user="bob", key_id="k-bob")
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("update_team", {"settings": {"deploymentDefaults": {"autoPromote": True}}})
+        await desk.call("lock_files", {**ann, "paths": ["docs/"], "agent": "b"}, caller=bob)
+        up = await desk.done("deploy_project", harbour.deploy("demo-v2", changed_paths=["docs/x.md"]))
+        assert (up["status"], up["promoted_at"], harbour.version()) == ("success", None, "v1")
+        assert (up["steps"][-1]["name"], up["steps"][-1]["status"]) == ("promote", "failed")
+        assert "docs/x.md" in up["steps"][-1]["detail"], up["steps"][-1]
+        assert up["next"].startswith("Read the failed step, correct it, then promote(")
+        await desk.call("release_files", {**ann, "agent": "b"}, caller=bob)
+        await desk.done("promote", ann)
+        assert (await desk.done("get_deployment", {"deployment_id": up["id"]}))["next"] is None
+        assert (await told_truly(desk, harbour))["active"] == "green"
 
 
 @pytest.mark.timeout(200)
