@@ -45,4 +45,7 @@ TOMBSTONE_DAYS = 7
 SHORT_LIVED = frozenset({Lock.noun, Plan.noun, Remembered.noun})
 """They come and go with every call, and nobody goes by their revisions but lines that come late: what was deleted of them
 is forgotten after `TOMBSTONE_DAYS`, as long as lines are kept."""
+TOMBSTONE_KEPT_DAYS = 30
+"""How long PostgreSQL keeps them: until long after every registry has forgotten its own. A remembered result whose key
+is used again begins at revision 1 then, and a registry that still went by the deletion would take it for an older line."""
 BY_NOUN: dict[str, type[Record]] = {record.noun: record for record in RECORDS}

@@ -209,7 +209,8 @@ class Primary(Protocol):
         ...
 
     async def trim(self, home: str, position: Position) -> None:
-        """Note how far `home` has followed, and delete log rows below the slowest home, or older than 7 days."""
+        """Note how far `home` has followed, and delete log rows below the slowest home, or older than 7 days. Forget what
+        was deleted of `SHORT_LIVED` nouns before `TOMBSTONE_KEPT_DAYS`."""
         ...
 
     async def claim(self, home: str, place: str, *, confirm: bool = False, force: bool = False) -> Claim:

@@ -17,7 +17,7 @@ from mcp_server.domain.errors import Conflict, Invalid
 from mcp_server.domain.idempotency import Remembered
 from mcp_server.domain.keys import ApiKey
 from mcp_server.domain.locks import LockScope, next_fence
-from mcp_server.domain.nouns import RECORDS
+from mcp_server.domain.nouns import RECORDS, SHORT_LIVED
 from mcp_server.domain.paths import root_of
 from mcp_server.domain.tasks import Task
 from mcp_server.ports.mirror import AlreadyApplied, Position
@@ -659,6 +659,36 @@ async def test_lines_older_than_seven_days_go_even_if_a_home_lacks_them(
     await primary.trim("h", start)
     assert await primary.applied("old") is None
     assert (await primary.since(start)).lost
+
+
+async def test_what_was_deleted_a_month_ago_of_what_comes_and_goes_is_forgotten(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    assert {"idempotency", "locks", "plans"} == SHORT_LIVED  # as the statement and its index say
+    await begin_with_project(primary)
+    await add(primary, lock("old"), line_id="old")
+    await add(primary, lock("new", path="b.py"), line_id="new")
+
+    async def remove(tx: Any) -> None:
+        for name in ("old", "new"):
+            await tx.locks.remove(await tx.locks.hold(name))
+        await tx.projects.remove(await tx.projects.hold("app"))
+
+    await primary.run(remove, INTENT, line_id="L", epoch=1)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE tombstones SET at = now() - interval '31 days' WHERE key <> 'new'")
+        await connection.execute("UPDATE tombstones SET at = now() - interval '29 days' WHERE key = 'new'")
+        await primary.trim("h", (await primary.everything()).position)
+        kept = await connection.fetch("SELECT noun, key FROM tombstones ORDER BY noun")
+        assert [tuple(row) for row in kept] == [("lock_scopes", "app"), ("locks", "new"), ("projects", "app")]
+        await connection.execute("SET enable_seqscan = off")
+        plan = await connection.fetch(
+            "EXPLAIN SELECT key FROM tombstones WHERE noun IN ('idempotency', 'locks', 'plans') AND at < now()"
+        )
+        assert any("tombstones_at" in row[0] for row in plan)
+    finally:
+        await connection.close()
 
 
 async def test_a_log_that_was_restored_into_another_cluster_is_mended(

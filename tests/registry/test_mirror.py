@@ -57,6 +57,19 @@ async def test_a_mirrored_deletion_is_not_undone_by_an_older_line(mirror):
     assert (await found(mirror, "tasks", "k1")).rev == 3
 
 
+async def test_what_was_deleted_long_ago_and_is_forgotten_in_the_log_begins_anew(mirror, clock: Clock):
+    """Of what comes and goes only: the registry keeps its tombstone until it is compacted, the log counts from 1 again."""
+    await mirror.mirror([line(task(rev=1)), line(lock("l1", "src", rev=1))], position(1))
+    await mirror.mirror([line(gone=(("tasks", "k1", 2), ("locks", "l1", 2)))], position(2))
+    clock.forward(days=6)
+    await mirror.mirror([line(lock("l1", "src", rev=1))], position(3))
+    assert await found(mirror, "locks", "l1") is None
+    clock.forward(days=2)
+    await mirror.mirror([line(task(rev=1)), line(lock("l1", "src", rev=1))], position(4))
+    assert (await found(mirror, "locks", "l1")).rev == 1
+    assert await found(mirror, "tasks", "k1") is None
+
+
 async def test_a_batch_is_one_line_and_one_that_is_known_is_none(mirror):
     before = seq_of(mirror)
     batch = [line(task("a", rev=1)), line(task("b", rev=1)), line(task("a", rev=2))]

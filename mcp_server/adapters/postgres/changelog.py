@@ -15,6 +15,7 @@ from mcp_server.adapters.postgres.reading import PostgresReading
 from mcp_server.adapters.postgres.rows import Row, Session, not_as_held
 from mcp_server.adapters.postgres.together import numbered, together, written
 from mcp_server.domain.changes import Line, change_from_json, change_to_json
+from mcp_server.domain.nouns import TOMBSTONE_KEPT_DAYS
 from mcp_server.ports.mirror import Batch, Beside, Outage, Position, Whole
 from mcp_server.ports.store import Intent
 
@@ -148,7 +149,7 @@ async def has(connection: Connection, position: Position) -> bool:
 
 async def trim(connection: Connection, home: str, position: Position) -> None:
     """Homes that were not seen for as long as lines are kept are not waited for. The newest line always
-    stays."""
+    stays. Tombstones of what comes and goes have their own time."""
     await connection.execute(
         """
         INSERT INTO homes (id, seen_at, seq, horizon) VALUES ($1, clock_timestamp(), $2, $3::TEXT::XID8)
@@ -179,6 +180,19 @@ async def trim(connection: Connection, home: str, position: Position) -> None:
         WHERE EXISTS (SELECT 1 FROM gone)
         """,
         KEEP_DAYS,
+        _TRIM_AT_ONCE,
+    )
+    await connection.execute(
+        """
+        DELETE FROM tombstones t USING (
+          SELECT noun, key FROM tombstones
+          WHERE noun IN ('idempotency', 'locks', 'plans') AND at < clock_timestamp() - make_interval(days => $1)
+          ORDER BY at LIMIT $2
+          FOR UPDATE SKIP LOCKED
+        ) old
+        WHERE t.noun = old.noun AND t.key = old.key
+        """,
+        TOMBSTONE_KEPT_DAYS,
         _TRIM_AT_ONCE,
     )
 

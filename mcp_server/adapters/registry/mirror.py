@@ -389,10 +389,11 @@ class RegistryMirror:
     def _newer(self, lines: Sequence[Line]) -> list[Change]:
         """The last change of each record that is newer than what is there, in the order of the log."""
         newest: dict[tuple[str, str], Change] = {}
+        state, now = self._files.state, self._clock()
         for change in (change for line in lines for change in line.changes):
             name = (change.noun, change.key)
-            known = newest[name].rev if name in newest else self._files.state.rev_of(*name)
-            if change.rev > known:
+            known = newest[name].rev if name in newest else state.rev_of(*name)
+            if change.rev > known or (name not in newest and state.forgotten(*name, now)):
                 newest.pop(name, None)
                 newest[name] = change
         return list(newest.values())

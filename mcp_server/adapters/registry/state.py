@@ -51,6 +51,9 @@ class Tombstone:
     at: datetime
 
 
+_KEPT = timedelta(days=TOMBSTONE_DAYS)
+
+
 class State:
     """Everything after line `seq`. Only `apply`, and loading a snapshot, change it."""
 
@@ -92,6 +95,11 @@ class State:
             return record.rev
         tombstone = self.tombstones.get((noun, key))
         return 0 if tombstone is None else tombstone.rev
+
+    def forgotten(self, noun: str, key: str, now: datetime) -> bool:
+        """Whether this was deleted so long ago that no line can speak of it any more: one that does begins it anew."""
+        tombstone = self.tombstones.get((noun, key))
+        return tombstone is not None and noun in SHORT_LIVED and tombstone.at < now - _KEPT
 
     def walk(self, listing: Listing, group: Hashable, after: Order | None) -> Iterator[tuple[Order, Record]]:
         """The records of a group in order, after a position. To be used up before anything is applied."""
@@ -177,12 +185,9 @@ class State:
                 self.tombstones[each.noun, each.key] = Tombstone(each.rev, each.at)
 
     def forget_tombstones(self, now: datetime) -> None:
-        """Those of short-lived records, after a week: no line can speak of them any more."""
-        oldest = now - timedelta(days=TOMBSTONE_DAYS)
+        """Those of short-lived records, after a week."""
         self.tombstones = {
-            name: tombstone
-            for name, tombstone in self.tombstones.items()
-            if name[0] not in SHORT_LIVED or tombstone.at >= oldest
+            name: tombstone for name, tombstone in self.tombstones.items() if not self.forgotten(*name, now)
         }
 
     def _hear(self, said: Said, at: datetime) -> None:
