@@ -127,8 +127,9 @@ async def _traffic_moved(
 
 
 async def _keep_receipt(tx: Transaction, switch: Switch, receipt: Receipt | None) -> None:
+    """None, too: the receipt of a switch before it would be taken for this one's."""
     deployment = await tx.deployments.hold(switch.deployment)
-    if deployment is not None and receipt is not None:
+    if deployment is not None and deployment.receipt != receipt:
         await tx.deployments.save(deployment.change(receipt=receipt))
 
 

@@ -248,9 +248,12 @@ async def test_a_promote_whose_container_died_changes_nothing(harbour: Harbour) 
         await active_v1(desk, harbour)
         await desk.done("deploy_project", harbour.deploy("demo-v2"))
         name = f"quaymaster-{harbour.project}-staging-green"
+        await desk.done("promote", {"project": harbour.project})
+        await desk.done("rollback", {"project": harbour.project, "reason": "drill"})
         harbour.engine.ask("DELETE", f"/containers/{name}?force=1")
         failed = await refusal(desk, "promote", {"project": harbour.project})
         assert (failed["code"], "not there any more" in failed["message"]) == ("CONFLICT", True)
+        assert failed.get("receipt") is None, "nothing was sent: the receipt is of the promote before"
         assert harbour.version() == "v1"
         status = await told_truly(desk, harbour)
         assert (status["active"], status["green"]["state"]) == ("blue", "empty")
