@@ -114,8 +114,7 @@ async def _docker(context: Context) -> Finding:
             "Docker",
             "note",
             found.reason or "there is no Docker engine",
-            "Project databases are SQLite files without it. Install Docker (https://docs.docker.com/engine/install) "
-            "and start it, or set DOCKER_HOST.",
+            f"Project databases are SQLite files without it. {found.remedy or ''}".rstrip(),
         )
     return Finding("Docker", "ok", f"{found.version} (API {found.api_version}) at {found.address}")
 

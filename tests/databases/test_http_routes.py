@@ -118,3 +118,4 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(home: Path, tmp_path: Pat
     line = next(line for line in done.stdout.splitlines() if "Docker" in line)
     assert line.startswith("note")
     assert "SQLite" in done.stdout
+    assert "set DOCKER_HOST" in done.stdout

@@ -1,9 +1,11 @@
 """Detection and the meaning of errors, with engines that are absent, refuse, or never answer."""
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,11 +66,37 @@ async def answering(place: Path) -> AsyncIterator[Answering]:
     server.close()
 
 
-async def test_an_absent_socket_is_named(place: Path) -> None:
+@contextmanager
+def powerless() -> Iterator[None]:
+    """As a user to whom no socket of the administrator is open."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("installed", "said", "remedy"),
+    [
+        (False, "Docker is not installed.", "Install"),
+        (True, "Docker is installed, but not started.", "Start it"),
+    ],
+)
+async def test_an_absent_socket_is_named(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, said: str, remedy: str
+) -> None:
+    monkeypatch.setattr("mcp_server.adapters.docker.engine.PROGRAMS", str(tmp_path))
+    if installed:
+        (tmp_path / "dockerd").touch(mode=0o755)
     adapter = DockerOrchestrator(f"unix://{place}")
     status = await adapter.detect()
     assert not status.available
-    assert status.reason == f"There is no Docker socket at {place}: Docker is not installed or not started."
+    assert status.reason == f"There is no Docker socket at {place}: {said}"
+    assert str(status.remedy).startswith(remedy)
     with pytest.raises(Unavailable, match="no Docker socket"):
         await adapter.inspect("x")
     await adapter.close()
@@ -76,7 +104,23 @@ async def test_an_absent_socket_is_named(place: Path) -> None:
 
 async def test_a_socket_without_an_engine_says_that_it_is_not_running(deaf: str) -> None:
     adapter = DockerOrchestrator(deaf)
-    assert "not running" in str((await adapter.detect()).reason)
+    status = await adapter.detect()
+    assert "not running" in str(status.reason)
+    assert str(status.remedy).startswith("Start it")
+    await adapter.close()
+
+
+async def test_a_user_without_the_group_is_told_to_join_it_and_not_to_install_anything(
+    silent: str, place: Path
+) -> None:
+    place.chmod(0)
+    adapter = DockerOrchestrator(silent)
+    adapter._engine.load()
+    with powerless():
+        status = await adapter.detect()
+    assert "not in the group docker" in str(status.reason)
+    assert "usermod -aG docker" in str(status.remedy)
+    assert "nstall" not in f"{status.reason} {status.remedy}"
     await adapter.close()
 
 

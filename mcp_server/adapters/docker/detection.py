@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mcp_server.adapters.docker.engine import Engine
+from mcp_server.adapters.docker.engine import CHECK, Engine
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.workloads import EngineStatus
 
@@ -54,7 +54,9 @@ class Detection:
                 info = await self._info()
         except TimeoutError:
             return _none(address, f"The Docker engine did not answer within {PATIENCE:g} seconds.")
-        except (QuaymasterError, ValueError, OSError) as error:
+        except QuaymasterError as error:
+            return _none(address, error.message, error.next)
+        except (ValueError, OSError) as error:
             return _none(address, str(error))
         if (system := version.get("Os", "linux")) != "linux":
             return _none(address, f"The Docker engine runs containers of {system}; Linux is needed.")
@@ -76,5 +78,5 @@ class Detection:
         return answer
 
 
-def _none(address: str, reason: str) -> EngineStatus:
-    return EngineStatus(available=False, address=address, reason=reason)
+def _none(address: str, reason: str, remedy: str | None = None) -> EngineStatus:
+    return EngineStatus(available=False, address=address, reason=reason, remedy=remedy or CHECK)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -131,7 +132,7 @@ class Engine:
         except aiodocker.DockerError as error:
             if error.status == UNREACHABLE:
                 self.lost_at = time.monotonic()
-                raise Unavailable(self.why_unreachable(error), next=CHECK) from error
+                raise self.unreachable(error) from error
             raise meaning(error.status, error.message) from error
         except TimeoutError as error:
             raise Unavailable("The Docker engine did not answer in time.", next=CHECK) from error
@@ -139,18 +140,29 @@ class Engine:
             self.lost_at = time.monotonic()
             raise Unavailable("The connection to the Docker engine broke.", next=CHECK) from error
 
-    def why_unreachable(self, error: BaseException) -> str:
-        """One sentence for a person, from what the system said."""
+    def unreachable(self, error: BaseException) -> Unavailable:
+        """Why, and what to do about it, from what the system said."""
         place = self.address.removeprefix(UNIX)
         match _system_error(error):
+            case FileNotFoundError() if shutil.which("dockerd", path=PROGRAMS) is None:
+                return Unavailable(
+                    f"There is no Docker socket at {place}: Docker is not installed.", next=INSTALL
+                )
             case FileNotFoundError():
-                return f"There is no Docker socket at {place}: Docker is not installed or not started."
+                return Unavailable(
+                    f"There is no Docker socket at {place}: Docker is installed, but not started.", next=START
+                )
             case PermissionError():
-                return f"This user may not use the Docker socket {place}: add it to the group docker."
+                return Unavailable(
+                    f"This user may not use the Docker socket {place}: it is not in the group docker.",
+                    next=JOIN,
+                )
             case ConnectionRefusedError():
-                return f"Nothing answers at {place}: the Docker engine is not running."
+                return Unavailable(
+                    f"Nothing answers at {place}: the Docker engine is not running.", next=START
+                )
             case _:
-                return f"The Docker engine at {place} cannot be reached."
+                return Unavailable(f"The Docker engine at {place} cannot be reached.", next=CHECK)
 
     def _client(self) -> aiodocker.Docker:
         """Never by Docker's contexts, which would win over DOCKER_HOST."""
@@ -169,6 +181,14 @@ class Engine:
 
 
 CHECK = "Start the Docker engine, or set DOCKER_HOST; 'quaymaster doctor' says what is missing."
+INSTALL = "Install Docker (https://docs.docker.com/engine/install) and start it, or set DOCKER_HOST."
+START = "Start it ('systemctl start docker'), or set DOCKER_HOST."
+JOIN = (
+    "Add the user to the group ('usermod -aG docker NAME', which is as good as root on this machine) and start the server "
+    "anew, or set DOCKER_HOST to another engine."
+)
+PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+"""Where the engine's own program may be: a service's path often lacks the system's folders."""
 
 
 def usual_address() -> str:

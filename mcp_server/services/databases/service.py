@@ -212,7 +212,7 @@ class Databases:
         if engine == "postgres":
             status = await self.detect()
             if not status.available:
-                raise Unavailable(status.reason or "there is no Docker engine")
+                raise Unavailable(status.reason or "there is no Docker engine", next=status.remedy)
 
     async def detect(self, *, refresh: bool = False) -> EngineStatus:
         return await self.parts.engine.detect(refresh=refresh)
