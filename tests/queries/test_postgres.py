@@ -12,6 +12,7 @@ from mcp_server.domain.databases import Login
 from mcp_server.domain.errors import Invalid, Unavailable
 from mcp_server.domain.queries import Bounds, Rows, Statement
 from tests.queries.conftest import Prepared
+from tests.registry.samples import until
 
 
 async def read(target: Login, sql: str, *parameters: Any, **bounds: Any) -> Rows:
@@ -49,6 +50,38 @@ async def test_values_come_typed_and_without_loss(
     rows = await read(prepared.reader, f"SELECT {expression} AS it")
     assert [(column.name, column.type) for column in rows.columns] == [("it", kind)]
     assert rows.rows == ((expected,),)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "('1' || repeat('0', 5000))::jsonb",
+        "(repeat('[', 5000) || repeat(']', 5000))::json",
+        "(repeat('[', 900) || repeat(']', 900))::json",
+        '\'{"a": "\\ud800"}\'::json',
+    ],
+)
+async def test_json_that_nobody_could_pass_on_comes_as_its_text(prepared: Prepared, expression: str) -> None:
+    rows = await read(prepared.reader, f"SELECT {expression} AS it, ({expression})::text AS plain")
+    assert rows.rows[0][0] == rows.rows[0][1]
+    assert rows.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        """SELECT CASE n WHEN 1 THEN set_config('statement_timeout', '0', false) WHEN 60 THEN pg_sleep(300)::TEXT END
+            FROM generate_series(1, 100) n""",
+        "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(300); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$",
+    ],
+)
+async def test_a_statement_that_evades_its_time_limit_does_not_outlive_its_call(
+    prepared: Prepared, sql: str
+) -> None:
+    with pytest.raises(Invalid, match=r"longer than 0\.3 s"):
+        await read(prepared.reader, sql, seconds=0.3)
+    left = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{prepared.reader.role}'"  # noqa: S608
+    await until(lambda: prepared.asked(left) == 0)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -23,6 +24,10 @@ SPARE_SECONDS = 2.0
 MOST_BYTES = 16 * 1024 * 1024
 """What a session takes in before it is cut off, whatever was asked: one value can be a gigabyte."""
 
+DEEPEST = 100
+"""Levels of a JSON value that are passed on as such."""
+
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
 AS_TEXT = (
     *("numeric", "money", "date", "time", "timetz", "timestamp", "timestamptz", "interval"),
     *("uuid", "bytea", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "xml"),
@@ -82,7 +87,11 @@ async def session(
                     await connection.set_type_codec(
                         name, schema="pg_catalog", encoder=str, decoder=_parsed, format="text"
                     )
-                yield connection
+                try:
+                    yield connection
+                except asyncio.CancelledError:
+                    await _end_at_server(login, connection.get_server_pid())
+                    raise
         except TimeoutError as error:
             raise too_slow(seconds) from error
         except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
@@ -105,9 +114,44 @@ def too_slow(seconds: float) -> Invalid:
     )
 
 
+async def _end_at_server(login: Login, pid: int) -> None:
+    """A statement may have switched its time-out off, or catch it; then the server does not notice that nobody
+    listens any more. Its session cannot refuse to be ended by its own role."""
+    import asyncpg
+
+    refusals = (Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+    with anyio.move_on_after(CONNECT_SECONDS, shield=True), suppress(*refusals):
+        other = await _connected(login, SPARE_SECONDS, read_only=True)
+        try:
+            await other.fetchval("SELECT pg_catalog.pg_terminate_backend($1)", pid)
+        finally:
+            other.terminate()
+
+
 def _parsed(text: str) -> Any:
-    """Numbers that a float would change stay text."""
-    return json.loads(text, parse_float=_exact)
+    """Numbers that a float would change stay text, and so does a whole value that is too deep to be passed on, or
+    that holds a number without end or half a character."""
+    try:
+        value = json.loads(text, parse_float=_exact)
+        if HALF.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return text
+    return value if _is_shallow(value) else text
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for each in level
+            if isinstance(each, (dict, list))
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _exact(text: str) -> float | str:
