@@ -132,7 +132,7 @@ class Catalogue:
         self, toolset: Toolset, *, default: bool = False, idempotent: bool = False, destructive: bool = False
     ) -> Callable[[Body], Body]:
         """A tool that creates or changes. `idempotent`: calling it twice does no more than once, even
-        without a key."""
+        without a key. `destructive`: it takes something away without a plan, and its docstring says 'at once'."""
         annotations = ToolAnnotations(
             read_only_hint=False,
             destructive_hint=destructive,

@@ -98,7 +98,7 @@ def add_database_tools(catalogue: Catalogue, databases: Databases) -> None:
     async def rotate_database_password(
         call: Call, project: ProjectName, environment: Environment | None = None
     ) -> Rotated:
-        """Set new passwords. Names the slots that still use the old ones and must be deployed again."""
+        """Set new passwords, at once. Names the slots that still use the old ones and must be deployed again."""
         return await databases.rotate(call, project=project, environment=environment)
 
     @catalogue.reading("databases")

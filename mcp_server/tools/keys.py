@@ -51,5 +51,5 @@ def add_key_tools(catalogue: Catalogue, keys: Keys) -> None:
 
     @catalogue.changing("teams", destructive=True)
     async def rotate_key(call: Call, key_id: KeyId, grace_seconds: Grace = 0) -> KeyIssued:
-        """Replace a key with a new one of the same rights."""
+        """Replace a key, at once, with a new one of the same rights."""
         return await keys.rotate(call, key_id=key_id, grace_seconds=grace_seconds)

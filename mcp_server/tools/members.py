@@ -40,5 +40,5 @@ def add_member_tools(catalogue: Catalogue, members: Members) -> None:
 
     @catalogue.changing("teams", destructive=True)
     async def remove_member(call: Call, member_id: MemberId) -> MemberRemoved:
-        """Remove a person from the team."""
+        """Remove a person from the team, at once."""
         return await members.remove(call, member_id=member_id)

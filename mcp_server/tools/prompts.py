@@ -17,8 +17,8 @@ wait.
 4. Leases expire: naming the task in a call renews them. Never edit a file whose lock you lost.
 5. update_task with notes, then status review or done; done and cancelled release the task's locks.
 Errors have code, message and next: do what next says. Give each change a fresh idempotency_key, and \
-the same one when you repeat it. Destructive tools first return a plan and a plan_token, and change \
-nothing: show the person the plan, then call again with the token."""
+the same one when you repeat it. A tool that takes a plan_token may answer with a plan and change nothing \
+yet: show the person the plan, then call again with its token. Every other change is made at once."""
 
 Project = Annotated[str, Field(description="Name of the project")]
 TaskId = Annotated[str, Field(description="Id of the task")]

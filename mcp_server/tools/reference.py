@@ -33,6 +33,7 @@ A client sees the tools that its key may call, in the toolsets that it asked for
 * **Plans.** A tool marked *plan* changes nothing when it is called without `plan_token`: it returns `status: "planned"`, the
   `effects`, a `plan_token` and its `expires_at`. Called again with the same arguments and the token, it does exactly
   that, or refuses with `PLAN_STALE`. `query_database` and `execute_sql` ask for a plan only when a write is large.
+  A tool marked *destructive* alone acts at once.
 * **Pages.** Lists take `limit` and `cursor`, and return the `cursor` of the next page while there is one.
 * **Waiting.** Slow tools take `wait_seconds`. When the work takes longer, the result says how far it is; the work goes on.
 * **Results** are structured content with an output schema, and the same content as text. Beside the fields listed here each has

@@ -102,3 +102,16 @@ def _arguments(tool: Tool) -> dict[str, Any]:
 def _priced(tool: Tool) -> dict[str, Any]:
     listed = tool.listed
     return {"name": listed.name, "description": listed.description, "inputSchema": listed.input_schema}
+
+
+async def test_a_destructive_tool_has_a_plan_or_says_that_it_acts_at_once(tmp_path):
+    async with opened(tmp_path) as desk:
+        destructive = [tool for tool in desk.server.catalogue if tool.annotations.destructive_hint]
+        unplanned = [tool for tool in destructive if "plan_token" not in tool.extra]
+        assert {tool.name for tool in unplanned} == {
+            "remove_member",
+            "revoke_key",
+            "rotate_database_password",
+            "rotate_key",
+        }
+        assert [tool.name for tool in unplanned if "at once" not in (tool.listed.description or "")] == []
