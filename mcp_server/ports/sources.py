@@ -14,9 +14,11 @@ class Sources(Protocol):
     git refuses.
     """
 
-    def directory(self, root: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The files below `root` as they are, without `.git` and dotenv files. Links are kept as links; nothing
-        outside is read.
+    def directory(
+        self, root: str, dockerfile: str = "Dockerfile"
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The files below `root` as they are, without `.git`, dotenv files and what `.dockerignore` leaves out (or
+        the list beside the Dockerfile). Links are kept as links; nothing outside is read.
         """
         ...
 

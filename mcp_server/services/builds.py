@@ -71,7 +71,7 @@ class Builds:
         found = await self._calls.read(lambda tx: _project(tx, call, project))
         name = image_name(f"quaymaster/{found.name}:{version or call.new_id('b')}")
         call.about("projects", found.name)
-        context = await self._context(found, ref, archive_content)
+        context = await self._context(found, ref, archive_content, dockerfile)
         key = f"build-{found.uid}-{name}"
 
         async def body(work: Work) -> None:
@@ -87,7 +87,9 @@ class Builds:
             )
         return _outcome(found, name, self._outcomes.pop(key, None))
 
-    async def _context(self, project: Project, ref: str | None, archive: str | None) -> Context:
+    async def _context(
+        self, project: Project, ref: str | None, archive: str | None, dockerfile: str
+    ) -> Context:
         if archive is not None:
             try:
                 return self._sources.given(base64.b64decode(archive, validate=True))
@@ -101,7 +103,7 @@ class Builds:
         if await anyio.to_thread.run_sync(os.path.realpath, project.path) != project.path:
             raise Invalid("the project's path now leads elsewhere")
         return (
-            self._sources.directory(project.path)
+            self._sources.directory(project.path, dockerfile)
             if ref is None
             else self._sources.revision(project.path, ref)
         )

@@ -15,8 +15,8 @@ from mcp_server.domain.errors import Invalid
 from tests.deployments.conftest import Harbour
 
 
-async def names(root: Path) -> dict[str, tarfile.TarInfo]:
-    async with ProjectSources().directory(str(root)) as pieces:
+async def names(root: Path, dockerfile: str = "Dockerfile") -> dict[str, tarfile.TarInfo]:
+    async with ProjectSources().directory(str(root), dockerfile) as pieces:
         data = b"".join([piece async for piece in pieces])
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return {entry.name: entry for entry in tar}
@@ -27,7 +27,15 @@ async def test_the_archive_has_no_secrets_no_git_and_nothing_from_outside(tmp_pa
     (root / "src").mkdir(parents=True)
     (root / ".git").mkdir()
     (root / ".git" / "config").write_text("x")
-    for name in ("Dockerfile", "src/a.py", ".env", ".env.local", "src/.env.production", ".env.example"):
+    for name in (
+        "Dockerfile",
+        "src/a.py",
+        ".env",
+        ".env.local",
+        "src/.env.production",
+        ".envrc",
+        ".env.example",
+    ):
         (root / name).write_text("x")
     (tmp_path / "secret").write_text("s")
     (root / "out").symlink_to(tmp_path / "secret")
@@ -41,6 +49,31 @@ async def test_the_archive_has_no_secrets_no_git_and_nothing_from_outside(tmp_pa
     link.symlink_to(root)
     with pytest.raises(Invalid):
         await names(link)
+
+
+async def test_what_dockerignore_names_is_not_in_the_archive_but_what_the_build_needs_is(tmp_path: Path):
+    root = tmp_path.resolve() / "app"
+    for name in (
+        "keys/db.json",
+        "a.pem",
+        "src/b.pem",
+        "src/a.py",
+        "docs/x.md",
+        "docs/keep.md",
+        "deploy/Dockerfile",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    (root / ".dockerignore").write_text(
+        "# what stays\nkeys\n**/*.pem\ndocs/*\n!docs/keep.md\ndeploy\n.dockerignore\n"
+    )
+    found = await names(root, "deploy/Dockerfile")
+    assert set(found) == {".dockerignore", "deploy/Dockerfile", "docs", "docs/keep.md", "src", "src/a.py"}
+    (root / "deploy" / "Dockerfile.dockerignore").write_text("*\n!src/a.py\n")
+    assert set(await names(root, "deploy/Dockerfile")) == {".dockerignore", "deploy/Dockerfile", "src/a.py"}
+    (root / "deploy" / "Dockerfile.dockerignore").write_text("[b-a]\n")
+    with pytest.raises(Invalid, match=r"\[b-a\]"):
+        await names(root, "deploy/Dockerfile")
 
 
 async def test_what_is_built_from_a_path_a_revision_or_an_archive_can_be_deployed(harbour: Harbour):
