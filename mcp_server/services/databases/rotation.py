@@ -60,13 +60,30 @@ class Rotation:
             return Noted(key=database.key, uid=database.uid)
 
         noted = await self._calls.write(call, transaction, Noted)
-        self._step("databases.rotate.noted")
-        database = await self._holding.standing(noted)
-        if database.next_access is not None:
-            async with self._holding.let_go_on_failure(database):
+        async with self._holding.let_go_on_failure(before):
+            self._step("databases.rotate.noted")
+            database = await self._holding.standing(noted)
+            if database.next_access is not None:
                 database = await self.finish(database)
         await self._injection.into_file(database)
         return database, await self._slots_with_old(database)
+
+    async def go_on(self, database: Database) -> Database:
+        """One that a crash broke off, to its end, unless somebody else ended it meanwhile."""
+
+        async def transaction(tx: Transaction) -> Database:
+            held = await self._holding.same(tx, database)
+            if held.next_access is None:
+                return held
+            return await tx.databases.save(held.change(worker=self._workers.me))
+
+        noted = (await self._store.run(transaction, TEND)).value
+        if noted.next_access is None:
+            return noted
+        async with self._holding.let_go_on_failure(noted):
+            done = await self.finish(noted)
+        await self._injection.into_file(done)
+        return done
 
     async def finish(self, database: Database) -> Database:
         """From the note on; may be done again."""

@@ -28,6 +28,7 @@ class Running:
         self._servers = parts.servers
         self._starts = parts.starts
         self._passwords = parts.passwords
+        self._injection = parts.injection
         self._step = parts.step
         self._holding = holding
         self._rotation = rotation
@@ -73,14 +74,20 @@ class Running:
         if database.isolation == "shared":
             await self._shared.ready(place.image)
             await self._servers.run_sql(place.ref, opened(access, True))
-            await self._servers.until_ready(place, self._passwords.login_of(database))
+            await self._until_it_lets_in(database)
             return
         async with self._starts.turn(tell):
             if await self._servers.observe(place) is None:
                 database = await self._made_anew(database)
             else:
                 await self._start_where_it_can(place)
-            await self._servers.until_ready(parts_of(database)[0], self._passwords.login_of(database))
+            await self._until_it_lets_in(database)
+
+    async def _until_it_lets_in(self, database: Database) -> None:
+        """Which passwords are in force after a rotation that was broken off, nobody knows: it is ended first."""
+        if database.next_access is not None:
+            database = await self._rotation.go_on(database)
+        await self._servers.until_ready(parts_of(database)[0], self._passwords.login_of(database))
 
     async def _start_where_it_can(self, place: Place) -> None:
         try:
@@ -104,7 +111,9 @@ class Running:
             )
         changed = await self._rotation.begin(database)
         async with self._holding.let_go_on_failure(changed):
-            return await self._on_its_volume(changed)
+            made = await self._on_its_volume(changed)
+        await self._injection.into_file(made)
+        return made
 
     async def _on_its_volume(self, changed: Database) -> Database:
         place, access = parts_of(changed)
