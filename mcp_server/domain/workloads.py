@@ -209,8 +209,8 @@ class Workload(Ref):
 
 
 class EngineStatus(Value):
-    """`reason` says why there is none, and `remedy` what to do about it, for a person. `memory` in bytes and
-    `cpus` are the engine's host's, if it said.
+    """`reason` says why there is none, and `remedy` what to do about it, for a person; `silent`: because it did not
+    answer, and may only be busy. `memory` in bytes and `cpus` are the engine's host's, if it said.
     """
 
     available: bool
@@ -219,6 +219,7 @@ class EngineStatus(Value):
     api_version: str | None = None
     reason: str | None = None
     remedy: str | None = None
+    silent: bool = False
     memory: int | None = None
     cpus: int | None = None
 

@@ -45,7 +45,8 @@ class Orchestrator(Protocol):
     # -- the engine ----------------------------------------------------------------------------------------
 
     async def detect(self, *, refresh: bool = False) -> EngineStatus:
-        """Whether there is an engine, within 2 seconds. Never raises. Kept 60 seconds unless `refresh`."""
+        """Whether there is an engine, within 2 seconds. Never raises. Kept 60 seconds unless `refresh`; that it was
+        silent, 5 seconds."""
         ...
 
     async def close(self) -> None: ...

@@ -48,9 +48,12 @@ class Answering:
         self.address = f"unix://{place}"
         self.asked = 0
         self.system = "linux"
+        self.free = asyncio.Event()
+        self.free.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        await self.free.wait()
         self.asked += "/v1.41/version" in head
         body = f'{{"Version": "20.1", "ApiVersion": "1.41", "Os": "{self.system}", "MemTotal": 7, "NCPU": 2}}'
         answer = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -136,6 +139,23 @@ async def test_a_silent_engine_is_given_up_in_time_and_not_asked_again_at_once(s
     assert set(map(id, again)) == {id(status)}
     assert time.monotonic() - began < first + 0.3
     await adapter.close()
+
+
+async def test_that_an_engine_was_silent_is_forgotten_soon_because_it_may_have_been_busy(
+    answering: Answering,
+) -> None:
+    now = 0.0
+    engine = Engine(answering.address)
+    detection = Detection(engine, clock=lambda: now)
+    answering.free.clear()
+    status = await detection.status(refresh=False)
+    assert (status.available, status.silent, "busy" in str(status.reason)) == (False, True, True)
+    answering.free.set()
+    now = 4.9
+    assert await detection.status(refresh=False) is status
+    now = 5.0
+    assert (await detection.status(refresh=False)).available
+    await engine.close()
 
 
 async def test_an_address_that_means_nothing_is_a_reason_and_no_crash() -> None:

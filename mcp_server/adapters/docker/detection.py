@@ -1,4 +1,7 @@
-"""Whether there is an engine: asked once for many, within two seconds, and kept for a minute."""
+"""Whether there is an engine: asked once for many, within two seconds, and kept for a minute.
+
+That nothing was heard in time is no answer: it is kept just long enough that not each of many callers waits for it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from mcp_server.domain.workloads import EngineStatus
 
 PATIENCE = 2.0
 KEPT_FOR = 60.0
+SILENCE_KEPT_FOR = 5.0
 
 
 class Detection:
@@ -43,7 +47,8 @@ class Detection:
     def _kept(self) -> EngineStatus | None:
         age = self._clock() - self._asked_at
         lost_since = self._engine.lost_at > self._asked_at and self._status and self._status.available
-        return None if age >= KEPT_FOR or lost_since else self._status
+        silent = self._status is not None and self._status.silent
+        return None if age >= (SILENCE_KEPT_FOR if silent else KEPT_FOR) or lost_since else self._status
 
     async def _ask(self) -> EngineStatus:
         address = self._engine.address
@@ -53,7 +58,8 @@ class Detection:
                 version = await self._engine.send("GET", "version")
                 info = await self._info()
         except TimeoutError:
-            return _none(address, f"The Docker engine did not answer within {PATIENCE:g} seconds.")
+            reason = f"The Docker engine did not answer within {PATIENCE:g} seconds; it may only be busy."
+            return _none(address, reason, silent=True)
         except QuaymasterError as error:
             return _none(address, error.message, error.next)
         except (ValueError, OSError) as error:
@@ -78,5 +84,7 @@ class Detection:
         return answer
 
 
-def _none(address: str, reason: str, remedy: str | None = None) -> EngineStatus:
-    return EngineStatus(available=False, address=address, reason=reason, remedy=remedy or CHECK)
+def _none(address: str, reason: str, remedy: str | None = None, *, silent: bool = False) -> EngineStatus:
+    return EngineStatus(
+        available=False, address=address, reason=reason, remedy=remedy or CHECK, silent=silent
+    )
