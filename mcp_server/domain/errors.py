@@ -12,6 +12,7 @@ QuaymasterError
 ├── QuotaExceeded     QUOTA_EXCEEDED    remove something, or raise the quota
 ├── RateLimited       RATE_LIMITED      wait `retry_after` seconds
 ├── Unavailable       UNAVAILABLE       try again later
+│   ├── Busy          UNAVAILABLE       try again at once: nothing has happened
 │   └── Degraded      DEGRADED          try again when PostgreSQL is back
 ├── OutcomeUnknown    OUTCOME_UNKNOWN   look whether it happened before trying again
 └── Corrupt           CORRUPT           a person must look at the files
@@ -111,6 +112,10 @@ class RateLimited(QuaymasterError):
 class Unavailable(QuaymasterError):
     code = "UNAVAILABLE"
     default_next = "Try again in a few seconds; infrastructure_status shows what is away."
+
+
+class Busy(Unavailable):
+    """The store gave up waiting for somebody else. Nothing has happened."""
 
 
 class Degraded(Unavailable):

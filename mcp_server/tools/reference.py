@@ -74,11 +74,11 @@ def _errors() -> Iterator[str]:
 
 
 def _below(kind: type[QuaymasterError]) -> Iterator[type[QuaymasterError]]:
-    """The errors of the domain below this one, each before its own kinds, by code: what else happens to be imported has
-    the code of one of them.
+    """The errors of the domain below this one that have a code of their own, each before its own kinds, by code: what else
+    happens to be imported has the code of one of them.
     """
     for each in sorted(kind.__subclasses__(), key=lambda error: error.code):
-        if each.__module__ in (errors.__name__, failures.__name__):
+        if each.__module__ in (errors.__name__, failures.__name__) and "code" in vars(each):
             yield each
             yield from _below(each)
 

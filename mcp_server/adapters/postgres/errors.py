@@ -1,7 +1,8 @@
 """The driver's errors, told once in our words.
 
     Outage        nobody answered, or PostgreSQL said that it is going away: the breaker's business
-    Unavailable   it answered, and asks for patience: busy, locked, cancelled, out of resources
+    Unavailable   it answered, and asks for patience: out of resources
+    Busy          the same, for one statement that waited too long: locked, cancelled, undone
     Invalid       a setting is wrong (password, database, rights), or a value cannot be stored
     Conflict      something that must be unique is taken, or a parent is gone
 
@@ -14,7 +15,7 @@ import ssl
 
 import asyncpg
 
-from mcp_server.domain.errors import Conflict, Invalid, Unavailable
+from mcp_server.domain.errors import Busy, Conflict, Invalid, Unavailable
 from mcp_server.ports.mirror import Outage
 
 DRIVER = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -62,7 +63,9 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
         return Outage(f"PostgreSQL is away (SQLSTATE {state})")
     if state in _SCHEMA_GONE:
         return Outage("PostgreSQL has no schema of Quaymaster any more")
-    if state in _PATIENCE or kind == "53":
+    if state in _PATIENCE:
+        return Busy(f"PostgreSQL is busy (SQLSTATE {state})")
+    if kind == "53":
         return Unavailable(f"PostgreSQL is busy (SQLSTATE {state})")
     if kind == "28":
         return setting("PostgreSQL refused the user name or password")

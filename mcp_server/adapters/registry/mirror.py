@@ -38,7 +38,7 @@ from mcp_server.adapters.registry.state import State
 from mcp_server.adapters.registry.transaction import Clock, RegistryTransaction, reading
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Change, Line
-from mcp_server.domain.errors import Conflict, OutcomeUnknown, Unavailable
+from mcp_server.domain.errors import Busy, Conflict, OutcomeUnknown, Unavailable
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import Facts, Mode, Position, Replaying, Whole
 from mcp_server.ports.store import Intent, Reading
@@ -293,7 +293,7 @@ class RegistryMirror:
                 raise
         if holders_of(self._layout.write_lock):
             raise held_for_too_long(self._layout.write_lock)
-        raise Unavailable("the registry is busy: its write lock could not be had in time")
+        raise Busy("the registry is busy: its write lock could not be had in time")
 
     def _refuse_when_broken(self) -> None:
         if self._broken is not None:

@@ -26,16 +26,17 @@ from mcp_server.ports.store import Transaction
 from mcp_server.services.access import project_of, team_of
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.drafts import Draft, Drafts
-from mcp_server.services.databases.leftovers import TEND
 from mcp_server.services.databases.making import Making
 from mcp_server.services.databases.parts import Parts
+from mcp_server.services.databases.patience import patiently
 from mcp_server.services.databases.pool import Pool
 from mcp_server.services.databases.shared import SharedServer
 from mcp_server.services.databases.unfinished import Unfinished
 from mcp_server.services.works import Work
 
 TRIES = 20
-BETWEEN_LOOKS = 0.1
+FIRST_LOOK, LAST_LOOK = 0.1, 1.0
+"""Seconds: of many who wait for others, each look takes from what those have."""
 
 
 class Reserved(Result):
@@ -70,6 +71,7 @@ class Creation:
         self._step = parts.step
         self._pool = pool
         # One reservation at a time: each holds the team's record, and the store lets nobody wait for that for long.
+        # What only one can have is chosen within it, so that those of one server never choose the same.
         self._reserving = anyio.Lock()
         self._drafts = Drafts(parts, pool)
         self.unfinished = Unfinished(parts)
@@ -116,14 +118,15 @@ class Creation:
     ) -> Reserved:
         avoid: set[int] = set()
         for _ in range(TRIES):
-            draft = await self._drafts.draft(call, project, engine, environment, extensions, avoid)
-            transaction = partial(
-                self._keep, call=call, project=project, environment=environment, engine=engine,
-                extensions=extensions, draft=draft,
-            )  # fmt: skip
+            draft = await self._drafts.draft(call, project, engine, environment, extensions)
             try:
                 async with self._reserving:
-                    reserved = await self._calls.write(call, transaction, Reserved)
+                    draft = await self._drafts.placed(draft, avoid)
+                    transaction = partial(
+                        self._keep, call=call, project=project, environment=environment, engine=engine,
+                        extensions=extensions, draft=draft,
+                    )  # fmt: skip
+                    reserved = await patiently(partial(self._calls.write, call, transaction, Reserved))
             except _Again:
                 continue
             except _Stranded as stranded:
@@ -204,7 +207,7 @@ class Creation:
         try:
             await self.making.make(record, work, before)
             self._step("databases.create.made")
-            settled = (await self._store.run(partial(self.unfinished.settled, key=key, uid=uid), TEND)).value
+            settled = await self.unfinished.settle(record)
             self._step("databases.create.settled")
         except QuaymasterError as error:
             await self.unfinished.give_up(record, error.message)
@@ -229,6 +232,7 @@ class Creation:
 
     async def _wait_for_another(self, reserved: Reserved, seconds: float) -> None:
         """A process beside this one makes it. When that one ends without it, so does this."""
+        pause = FIRST_LOOK
         with anyio.move_on_after(seconds):
             while True:
                 found = await self._store.read(lambda tx: tx.databases.get(reserved.key))
@@ -236,4 +240,5 @@ class Creation:
                     raise Unavailable("the creation failed; the audit log says why")
                 if found.stage != "creating" or not self._workers.alive(found.worker):
                     return
-                await anyio.sleep(BETWEEN_LOOKS)
+                await anyio.sleep(pause)
+                pause = min(1.5 * pause, LAST_LOOK)

@@ -165,13 +165,13 @@ class Deletion:
             )
 
     async def _forget(self, tx: Transaction, *, database: Database) -> None:
+        project = await tx.projects.hold(database.project)  # before its database, as creations hold them
         held = await tx.databases.hold(database.key)
         if held is None or held.uid != database.uid:
             return
         await tx.databases.remove(held)
         if held.place is not None:
             await self._allocation.release(tx, held.place.port, held.uid)
-        project = await tx.projects.hold(held.project)
         if project is not None and project.uid == held.project_uid and project.database_name is not None:
             rest = await tx.databases.of_project(held.project)
             if not rest:

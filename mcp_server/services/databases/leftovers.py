@@ -15,6 +15,7 @@ from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Intent, Store, Transaction
 from mcp_server.services.databases.allocation import Allocation
 from mcp_server.services.databases.options import Options, Step
+from mcp_server.services.databases.patience import patiently
 from mcp_server.services.databases.servers import Servers
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Leftovers:
             try:
                 await self._take_away(left)
                 self._step("databases.left.removed")
-                await self._store.run(partial(self._forget, left=left), TEND)
+                await patiently(lambda: self._store.run(partial(self._forget, left=left), TEND))
             except QuaymasterError as error:
                 log.info("%s stays to be removed: %s", left.place.container, error.message)
                 await self._let_go(left)
@@ -95,7 +96,7 @@ class Leftovers:
             if held is not None:
                 await tx.database_servers.save(held.change(worker=None))
 
-        await self._store.run(transaction, TEND)
+        await patiently(lambda: self._store.run(transaction, TEND))
 
     async def _take_away(self, left: DatabaseServer) -> None:
         if left.isolation == "container":

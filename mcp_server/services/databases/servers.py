@@ -82,8 +82,8 @@ class Servers:
 
         Raises Unavailable when that does not happen in time, or the server ends.
         """
-        deadline = time.monotonic() + self._options.ready_seconds
-        look_at = time.monotonic() + BETWEEN_LOOKS
+        begun = time.monotonic()
+        deadline, look_at = begun + self._options.ready_seconds, begun + BETWEEN_LOOKS
         while (why := await self._logins.answers(login, seconds=ONE_TRY)) is not None:
             now = time.monotonic()
             if now >= deadline:
@@ -93,7 +93,8 @@ class Servers:
             if now >= look_at:
                 await self._require_running(place)
                 look_at = now + BETWEEN_LOOKS
-            await anyio.sleep(BETWEEN_TRIES)
+            # A server that takes long has too little of the machine: asking often would take more of it.
+            await anyio.sleep(max(BETWEEN_TRIES, (now - begun) / 40))
 
     async def _require_running(self, place: Place) -> None:
         found = await self._engine.inspect(place.container)

@@ -18,8 +18,9 @@ from mcp_server.domain.workloads import EngineStatus
 from mcp_server.ports.store import Reading
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
-from mcp_server.services.databases.creation import Creation
+from mcp_server.services.databases.creation import FIRST_LOOK, LAST_LOOK, Creation
 from mcp_server.services.databases.deletion import Deletion, DropBranches, FinalBackup
+from mcp_server.services.databases.drafts import looked_for
 from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.pool import Pool
@@ -122,8 +123,10 @@ class Databases:
             raise Forbidden("reveal needs the role member", needs="member")
         record = await self._found(call, project, environment)
         with anyio.move_on_after(_waited(wait_seconds)):
+            pause = FIRST_LOOK
             while record.stage == "creating" and wait_seconds:
-                await anyio.sleep(0.1)
+                await anyio.sleep(pause)
+                pause = min(1.5 * pause, LAST_LOOK)
                 record = await self._found(call, project, environment)
         return await self.parts.looks.view(record, reveal=reveal)
 
@@ -210,7 +213,7 @@ class Databases:
     async def require_engine(self, engine: RequestedEngine) -> None:
         """Raise Unavailable when a database of this kind cannot be made now."""
         if engine == "postgres":
-            status = await self.detect()
+            status = await looked_for(self.parts.engine)
             if not status.available:
                 raise Unavailable(status.reason or "there is no Docker engine", next=status.remedy)
 

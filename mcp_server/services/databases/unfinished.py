@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
@@ -18,6 +19,9 @@ from mcp_server.ports.store import Transaction
 from mcp_server.services.databases.drafts import said, sqlite_place
 from mcp_server.services.databases.leftovers import TEND
 from mcp_server.services.databases.parts import Parts
+from mcp_server.services.databases.patience import patiently
+
+T = TypeVar("T")
 
 
 class Unfinished:
@@ -40,14 +44,17 @@ class Unfinished:
         mine = found is not None and found.uid == uid and found.worker == self._workers.me
         return found if mine and found is not None and found.stage == "creating" else None
 
-    async def settled(self, tx: Transaction, *, key: str, uid: str) -> Database:
+    async def settle(self, record: Database) -> Database:
         """Ready, and the project's own. Raises Conflict when it was given up meanwhile."""
-        held = await tx.databases.hold(key)
-        if held is None or held.uid != uid or held.worker != self._workers.me:
+        return await self._run(partial(self._settled, record=record))
+
+    async def _settled(self, tx: Transaction, *, record: Database) -> Database:
+        project = await tx.projects.hold(record.project)  # before its database, as creations hold them
+        held = await tx.databases.hold(record.key)
+        if held is None or held.uid != record.uid or held.worker != self._workers.me:
             raise Conflict("the creation was given up meanwhile")
         now = await tx.now()
         ready = await tx.databases.save(held.change(stage="ready", worker=None, updated_at=now))
-        project = await tx.projects.hold(held.project)
         if project is not None and (project.database_name is None or held.environment is None):
             name = held.access.database if held.access else "sqlite"
             port = held.place.port if held.place else None
@@ -65,7 +72,7 @@ class Unfinished:
             await self._allocation.release(tx, place.port, held.uid)
             return await tx.databases.save(held.change(place=place.change(port=port), updated_at=now))
 
-        return (await self._store.run(transaction, TEND)).value
+        return await self._run(transaction)
 
     async def changed(self, record: Database, **fields: Any) -> Database:
         """Raises Conflict when it was given up meanwhile."""
@@ -73,13 +80,17 @@ class Unfinished:
         async def transaction(tx: Transaction) -> Database:
             return await tx.databases.save((await self._held(tx, record)).change(**fields))
 
-        return (await self._store.run(transaction, TEND)).value
+        return await self._run(transaction)
 
     async def _held(self, tx: Transaction, record: Database) -> Database:
         held = await tx.databases.hold(record.key)
         if held is None or held.uid != record.uid or held.worker != record.worker:
             raise Conflict("the database was given up meanwhile")
         return held
+
+    async def _run(self, transaction: Callable[[Transaction], Awaitable[T]]) -> T:
+        """What is being made does not end for a store that is busy at this moment."""
+        return (await patiently(lambda: self._store.run(transaction, TEND))).value
 
     # -- turning back
 
@@ -94,9 +105,7 @@ class Unfinished:
             "engine": "sqlite", "isolation": "file", "place": None, "access": None, "claimed": None,
             "path": path, "adopted": adopted, "fallback": said(error),
         }  # fmt: skip
-        file, left = (
-            await self._store.run(partial(self._detached, record=record, fields=fields), TEND)
-        ).value
+        file, left = await self._run(partial(self._detached, record=record, fields=fields))
         self._step("databases.create.fell_back")
         if left is not None:
             await self._leftovers.remove(left)
@@ -111,9 +120,7 @@ class Unfinished:
             "access": self._passwords.drawn(record.uid),
             "claimed": None,
         }
-        cold, left = (
-            await self._store.run(partial(self._detached, record=record, fields=fields), TEND)
-        ).value
+        cold, left = await self._run(partial(self._detached, record=record, fields=fields))
         if left is not None:
             await self._leftovers.remove(left)
         return cold
@@ -137,7 +144,7 @@ class Unfinished:
         with anyio.move_on_after(self._options.work_seconds, shield=True):
             file = await self._drop_file(record)
             fn = partial(self._given_up, record=record, why=why, row_id=f"a{secrets.token_hex(14)}")
-            gone, left = (await self._store.run(fn, TEND)).value
+            gone, left = await self._run(fn)
             self._step("databases.create.given_up")
             if left is not None:
                 await self._leftovers.remove(left)
