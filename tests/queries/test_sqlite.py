@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_server.adapters.project_sql.statements import ProjectFigures, ProjectStatements
-from mcp_server.domain.errors import Invalid, QuaymasterError
+from mcp_server.adapters.project_sql.threads import MOST_LATE, SPARE_SECONDS, Threads
+from mcp_server.domain.errors import Invalid, QuaymasterError, Unavailable
 from mcp_server.domain.queries import Bounds, Rows, SqliteFile, Statement
 
 ESCAPES = [
@@ -109,6 +113,35 @@ async def test_rows_bytes_values_and_time_are_bounded(file: SqliteFile) -> None:
     with pytest.raises(Invalid, match=r"longer than 0\.2 s"):
         await read(file, f"SELECT count(*) FROM ({numbers})", seconds=0.2)  # noqa: S608
     assert time.monotonic() - begun < 3
+
+
+async def test_a_read_whose_one_step_takes_minutes_is_given_up_after_its_time(file: SqliteFile) -> None:
+    endless = "SELECT instr(zeroblob(600000), CAST(zeroblob(300000) || x'01' AS BLOB))"
+    with pytest.raises(Invalid, match=r"longer than 0\.1 s"):
+        await read(file, endless, seconds=0.1)
+
+
+async def test_few_reads_that_were_given_up_are_borne_for_a_file_and_others_go_on() -> None:
+    threads, let_go = Threads(), threading.Event()
+
+    async def endless() -> None:
+        with pytest.raises(Invalid, match="longer than"):
+            await threads.read("/one.db", lambda _: let_go.wait(60), seconds=0.1 - SPARE_SECONDS)
+
+    try:
+        for _ in range(MOST_LATE):
+            await endless()
+        with pytest.raises(Unavailable, match="still run"):
+            await threads.read("/one.db", lambda _: 1, seconds=5)
+        assert await threads.read("/two.db", lambda _: 2, seconds=5) == 2
+    finally:
+        let_go.set()
+    with anyio.fail_after(10):
+        while True:
+            with contextlib.suppress(Unavailable):
+                assert await threads.read("/one.db", lambda _: 3, seconds=5) == 3
+                break
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_a_look_at_the_schema_is_a_read(file: SqliteFile) -> None:

@@ -12,13 +12,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
-import anyio.to_thread
-
+from mcp_server.adapters.project_sql.sessions import too_slow
+from mcp_server.adapters.project_sql.threads import Threads
 from mcp_server.domain.errors import Invalid, Unavailable
 from mcp_server.domain.queries import (
     Bounds,
@@ -31,7 +30,6 @@ from mcp_server.domain.queries import (
     Written,
 )
 
-T = TypeVar("T")
 LARGEST_VALUE = 8 * 1024 * 1024
 STEPS = 2000
 BATCH = 50
@@ -54,26 +52,16 @@ LOOKING = frozenset(
 SHUT_OUT = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
 
 
-async def read(target: SqliteFile, statement: Statement, bounds: Bounds) -> Rows:
-    return await _in_thread(lambda stop: _read(target, statement, bounds, stop), wait=False)
+async def read(threads: Threads, target: SqliteFile, statement: Statement, bounds: Bounds) -> Rows:
+    return await threads.read(
+        target.path, lambda stop: _read(target, statement, bounds, stop), bounds.seconds
+    )
 
 
 async def write(
-    target: SqliteFile, statement: Statement, bounds: Bounds, confirmed: Effects | None
+    threads: Threads, target: SqliteFile, statement: Statement, bounds: Bounds, confirmed: Effects | None
 ) -> Written:
-    return await _in_thread(lambda stop: _write(target, statement, bounds, confirmed, stop), wait=True)
-
-
-async def _in_thread(work: Callable[[threading.Event], T], *, wait: bool) -> T:
-    """A caller that goes away ends a read at once; a write is waited for, and then ended."""
-    stop = threading.Event()
-    scope = anyio.CancelScope(shield=wait)
-    try:
-        with scope:
-            done = await anyio.to_thread.run_sync(work, stop, abandon_on_cancel=not wait)
-    finally:
-        stop.set()
-    return done
+    return await threads.write(lambda stop: _write(target, statement, bounds, confirmed, stop))
 
 
 def _read(target: SqliteFile, statement: Statement, bounds: Bounds, stop: threading.Event) -> Rows:
@@ -220,11 +208,7 @@ def _refusal(error: sqlite3.Error, bounds: Bounds, *, reading: bool) -> Exceptio
     """SQLite's words go into the details: they may quote data, and messages are kept in the audit log."""
     code = getattr(error, "sqlite_errorname", "")
     if code == "SQLITE_INTERRUPT":
-        return Invalid(
-            f"the statement ran longer than {bounds.seconds:g} s and was ended",
-            next="Narrow it down, or look at its plan with database_stats(explain=...).",
-            fault="too_slow",
-        )
+        return too_slow(bounds.seconds)
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable("the database is being written to by others")
     if code.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
