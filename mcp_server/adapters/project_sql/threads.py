@@ -55,9 +55,8 @@ class Threads:
                 self._late.setdefault(path, []).append(ended)
 
     async def write(self, work: Work[T]) -> T:
-        """Waited for, whatever becomes of the caller: it must be known how it ended."""
-        with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(work, threading.Event(), limiter=self._limiter)
+        """Once it has begun it is waited for, whatever becomes of the caller: it must be known how it ended."""
+        return await anyio.to_thread.run_sync(work, threading.Event(), limiter=self._limiter)
 
     def _require_few_late(self, path: str) -> None:
         late = [each for each in self._late.pop(path, ()) if not each.is_set()]
