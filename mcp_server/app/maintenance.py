@@ -115,13 +115,13 @@ async def secrets_forget(settings: Settings) -> int:
 
 
 async def secrets_reset(settings: Settings) -> Sequence[str]:
-    """A new key in the home's file; the records that no key opens any more."""
+    """A new key in the home's file; the records that no key opens any more, whose variables can be set again."""
     from mcp_server.adapters.sealing import keys
 
     if settings.encryption_key() is None:
         keys.begin_anew(settings.home)
     async with open_app(settings) as house:
-        return await _resealing(house).unreadable()
+        return await _resealing(house).give_up()
 
 
 def _resealing(house: House) -> Resealing:

@@ -63,13 +63,13 @@ class Difference(Value):
     changed: tuple[str, ...] = ()
 
 
-def writable(names: Iterable[str]) -> tuple[str, ...]:
+def writable(names: Iterable[str], argument: str = "variables") -> tuple[str, ...]:
     """The names, sorted. Raises Invalid for one that is no name, or that only the server writes."""
     for name in names:
         if not NAME.fullmatch(name):
-            raise Invalid.field("variables", "names of A-Z, a-z, 0-9 and '_', not beginning with a digit")
+            raise Invalid.field(argument, "names of A-Z, a-z, 0-9 and '_', not beginning with a digit")
         if name in PROTECTED or name.upper().startswith(OWN_PREFIX):
-            raise Invalid.field("variables", f"{name} is written by the server only")
+            raise Invalid.field(argument, f"{name} is written by the server only")
     return tuple(sorted(names))
 
 
@@ -91,3 +91,8 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> Differenc
         removed=tuple(sorted(before.keys() - after.keys())),
         changed=tuple(sorted(name for name in before.keys() & after.keys() if before[name] != after[name])),
     )
+
+
+def renamed(before: Mapping[str, str], after: Mapping[str, str]) -> Difference:
+    """The difference as far as it shows without opening any value: what has another value is not known."""
+    return difference(dict.fromkeys(before, ""), dict.fromkeys(after, ""))

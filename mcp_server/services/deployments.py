@@ -90,7 +90,7 @@ class Deployments:
         """Start a version in the idle slot; traffic stays where it is.
 
         Raises Conflict when the environment is taken by another deployment or switch (who, since when), and
-        when the idle slot is the lifeboat of an unhealthy active one.
+        when the idle slot is the lifeboat of an unhealthy active one; Unavailable when its variables cannot be opened.
         """
         deployment_id = call.new_id("d")
         call.about("deployments", deployment_id)
@@ -105,7 +105,9 @@ class Deployments:
             changed_paths,
             discard_grace,
         )
-        key = await self._calls.read(partial(self._pair_of, call=call, name=project, environment=environment))
+        key = await self._calls.read(
+            partial(self._deployable, call=call, name=project, environment=environment)
+        )
         await self._recovery.settle_abandoned(key)
         lifeboat = None if discard_grace else await self._reservations.needed_lifeboat(key)
         reserve = partial(
@@ -210,11 +212,15 @@ class Deployments:
             text=framed(text),
         )
 
-    async def _pair_of(
+    async def _deployable(
         self, tx: Reading, *, call: Call, name: str, environment: EnvironmentName | None
     ) -> str:
+        """The key of the pair. Raises Unavailable when the variables cannot be opened: nothing was given up for it."""
         found = await project_of(tx, call.caller, name)
-        return pair_key(found.name, await chosen_environment(tx, call.caller, environment))
+        chosen = await chosen_environment(tx, call.caller, environment)
+        variables = await tx.environments.get(pair_key(found.name, chosen))
+        await self._outfit.of_version(tx, found, chosen, 0 if variables is None else variables.version)
+        return pair_key(found.name, chosen)
 
     # -- following ---------------------------------------------------------------------------------------
 

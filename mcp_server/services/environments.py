@@ -15,9 +15,10 @@ from mcp_server.domain.environments import (
     ProjectEnvironment,
     difference,
     merged,
+    renamed,
     writable,
 )
-from mcp_server.domain.errors import Conflict, Forbidden, Invalid
+from mcp_server.domain.errors import Conflict, Forbidden, Invalid, Unavailable
 from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Moment, Value
@@ -65,11 +66,14 @@ class ChangedView(Result):
 
 
 class VersionLine(Value):
+    """Not `readable`: the key that sealed its values is lost; what has another value in it is not known."""
+
     version: int
     created_at: Moment
     created_by: str | None = None
     count: int
     difference: Difference
+    readable: bool = True
 
 
 class HistoryView(Result):
@@ -134,7 +138,7 @@ class Environments:
         self, call: Call, project: str, names: Sequence[str], environment: EnvironmentName | None = None
     ) -> ChangedView:
         """Remove these variables; one that is not there is no error."""
-        gone = set(writable(names))
+        gone = set(writable(names, "names"))
         return await self._change(
             call, project, environment, lambda before: {k: v for k, v in before.items() if k not in gone}
         )
@@ -324,18 +328,25 @@ class Environments:
 
     async def _line(self, tx: Reading, project: Project, version: EnvironmentVersion) -> VersionLine:
         name = version.environment
-        values = self._vault.opened(project, name, version.env_data, encrypted=version.encrypted)
         before = await tx.environment_versions.get(f"{project.name}/{name}/{version.version - 1}")
-        old: Values = {}
-        if before is not None:
-            old = self._vault.opened(project, name, before.env_data, encrypted=before.encrypted)
+        try:
+            changes = difference(self._opened(project, before), self._opened(project, version))
+            readable = True
+        except Unavailable:
+            changes, readable = renamed(before.env_data if before else {}, version.env_data), False
         return VersionLine(
             version=version.version,
             created_at=version.created_at,
             created_by=version.created_by,
-            count=len(values),
-            difference=difference(old, values),
+            count=len(version.env_data),
+            difference=changes,
+            readable=readable,
         )
+
+    def _opened(self, project: Project, version: EnvironmentVersion | None) -> Values:
+        if version is None:
+            return {}
+        return self._vault.opened(project, version.environment, version.env_data, encrypted=version.encrypted)
 
     def _shown(self, now: _Present, name: str, value: str, *, reveal: bool) -> VariableView:
         fingerprint = self._vault.fingerprint(now.project, now.environment, name, value)

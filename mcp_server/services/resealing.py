@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TypeVar, cast, get_args
 
@@ -77,6 +77,41 @@ class Resealing:
             except QuaymasterError:
                 lost.append(f"backups {backup.id}")
         return tuple(lost)
+
+    async def give_up(self) -> tuple[str, ...]:
+        """The same; and variables among it get a version without what cannot be opened, so that they can be set again.
+
+        The versions before stay as they are: with the key, should it be found, they open.
+        """
+        lost = await self.unreadable()
+        async for noun, key, project in self._places():
+            if noun == "environments" and project is not None and f"{noun} {key}" in lost:
+                await self._store.run(partial(self._emptied, key=key, project=project), RESEAL)
+        return lost
+
+    async def _emptied(self, tx: Transaction, *, key: str, project: Project) -> None:
+        held = await tx.environments.hold(key)
+        if held is None or not held.encrypted:
+            return
+        kept = self._opening(held.env_data, project, held.environment)
+        if len(kept) == len(held.env_data):
+            return
+        now, version = await tx.now(), held.version + 1
+        fields = {"version": version, "env_data": kept, "encrypted": True, "created_by": "secrets reset"}
+        await tx.environments.save(held.change(updated_at=now, **fields))
+        await tx.environment_versions.add(
+            EnvironmentVersion(project=held.project, environment=held.environment, created_at=now, **fields)
+        )
+
+    def _opening(
+        self, data: Mapping[str, str], project: Project, environment: EnvironmentName
+    ) -> dict[str, str]:
+        """What of it opens, sealed with the newest key."""
+        found: dict[str, str] = {}
+        for name, text in data.items():
+            with suppress(QuaymasterError):
+                found |= self._variables({name: text}, project, environment)
+        return found
 
     async def _places(self) -> AsyncIterator[tuple[str, str, Project | None]]:
         for team in await self._store.read(lambda tx: every(tx.teams.list)):

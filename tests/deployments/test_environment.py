@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.dotenv import is_placeholder, parsed
 from mcp_server.domain.errors import Invalid
+from tests.services.processes import run_quaymaster
 from tests.tools.desk import opened
 
 CANARY = "c4nary-Vaule-9271"
@@ -148,3 +149,33 @@ async def test_a_value_that_was_moved_to_another_place_in_the_store_does_not_ope
         await desk.house.store.run(swap, Intent("set_environment", "test"))
         broken = await desk.call("get_environment", SHOP)
         assert broken.structured_content["code"] == "CORRUPT"
+
+
+async def test_variables_whose_key_is_lost_can_be_set_again_after_a_reset_and_not_before(tmp_path: Path):
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop"})
+        await desk.done("set_environment", {**SHOP, "variables": {"A": "1", "B": "2"}})
+        await desk.done("set_environment", {**SHOP, "variables": {"A": "3"}})
+    home = tmp_path / "home"
+    (home / "secret.key").unlink()
+    async with opened(tmp_path) as desk:
+        for tool, more in (
+            ("set_environment", {"variables": {"C": "4"}}),
+            ("deploy_project", {"image": "x"}),
+        ):
+            refused = await desk.call(tool, {**SHOP, **more})
+            assert (refused.structured_content or {})["code"] == "UNAVAILABLE", tool
+            assert "secret.key" in (refused.structured_content or {})["next"]
+        assert (await desk.done("list_deployments", SHOP))["deployments"] == []
+    reset = run_quaymaster("secrets", "reset", "--yes", home=home)
+    assert "environments shop/staging" in reset.stdout, reset.stderr
+    async with opened(tmp_path) as desk:
+        assert (await desk.done("get_environment", SHOP))["variables"] == []
+        after = await desk.done("set_environment", {**SHOP, "variables": {"A": "5"}})
+        assert after["version"] == 4
+        lines = (await desk.done("environment_history", SHOP))["versions"]
+        told = [(line["version"], line["count"], line["readable"]) for line in lines]
+        assert told == [(4, 1, True), (3, 0, False), (2, 2, False), (1, 2, False)]
+        assert lines[1]["difference"]["removed"] == ["A", "B"]
+        old = await desk.call("restore_environment", {**SHOP, "version": 1})
+        assert (old.structured_content or {})["code"] == "UNAVAILABLE"

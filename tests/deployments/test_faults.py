@@ -91,7 +91,7 @@ def killed_at(harbour: Harbour, point: str, tool: str, /, **arguments: Any) -> N
     }
     with ServerProcess.stdio("--toolsets", "all", home=harbour.home, settings=settings) as server:
         wire.send(server, wire.call(1, tool, **arguments))
-        assert server.wait_ended(60) == -9, f"{point} was not passed"
+        assert server.wait_ended(120) == -9, f"{point} was not passed"
 
 
 def killed_at_start(harbour: Harbour, point: str) -> None:
