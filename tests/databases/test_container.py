@@ -318,6 +318,16 @@ async def test_the_reader_reads_what_the_role_makes_and_writes_nothing(yard: Yar
             await run_on(f"{reader}?options=-cdefault_transaction_read_only%3Doff", statement)
 
 
+async def test_a_plan_speaks_of_a_dotenv_file_only_where_there_is_one(yard: Yard, tmp_path: Path) -> None:
+    await yard.add_project("web", str(tmp_path))
+    spoken_of = []
+    for project in ("web", "shop"):
+        await yard.create(project, engine="sqlite")
+        plan = await yard.ask("delete_database", project=project)
+        spoken_of.append("DATABASE_URL" in " ".join(plan.effects))
+    assert spoken_of == [True, False]
+
+
 async def test_a_plan_for_a_running_database_does_not_delete_a_stopped_one(yard: Yard) -> None:
     await yard.create()
     plan = await yard.ask("delete_database", project="shop")

@@ -67,6 +67,7 @@ class Deletion:
         before = await self._holding.look(call, project, environment)
         seen = (await self._looks.see([before]))[before.key]
         backup = final_backup and self._final_backup is not None
+        with_file = await self._injection.root_of(before) is not None
 
         async def transaction(tx: Transaction) -> PlanResult:
             database = await self._holding.held(tx, call, project, environment, deleting=True)
@@ -81,7 +82,7 @@ class Deletion:
                 for one in await tx.branches.of_project(database.project)
                 if one.database_uid == database.uid
             ]
-            effects = self._effects(database, backup, branches)
+            effects = self._effects(database, backup, branches, with_file)
             planned = await gate(tx, call, token, target=target, holds=(database,), effects=effects)
             if planned is not None:
                 return planned
@@ -179,7 +180,9 @@ class Deletion:
                     project.change(database_name=None, database_port=None, updated_at=await tx.now())
                 )
 
-    def _effects(self, database: Database, backup: bool, branches: Sequence[str]) -> tuple[str, ...]:
+    def _effects(
+        self, database: Database, backup: bool, branches: Sequence[str], with_file: bool
+    ) -> tuple[str, ...]:
         what = f"the {database.engine} database of '{database.project}' for {database.scope} environments"
         if database.path is not None:
             lost = f"its file {database.path} is " + (
@@ -193,7 +196,8 @@ class Deletion:
             )
         kept = "a final backup is made and proved first" if backup else "no final backup is made"
         copies = (f"its branches go with it: {', '.join(branches)}",) if branches else ()
-        return (f"{what} is deleted", lost, *copies, kept, "DATABASE_URL leaves the project's dotenv file")
+        address = ("DATABASE_URL leaves the project's dotenv file",) if with_file else ()
+        return (f"{what} is deleted", lost, *copies, kept, *address)
 
 
 def _digest(database: Database, state: str) -> str:
