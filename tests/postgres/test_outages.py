@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from mcp_server.adapters import faults
-from mcp_server.adapters.postgres.connections import ConnectionSettings
+from mcp_server.adapters.postgres.connections import Connections, ConnectionSettings
 from mcp_server.adapters.postgres.errors import translated
 from mcp_server.adapters.postgres.primary import PostgresPrimary
 from mcp_server.domain.errors import Conflict, Invalid, Unavailable
@@ -283,3 +283,30 @@ async def test_giving_a_connection_back_costs_no_round_trip(database_url: str) -
         assert [sql.split()[0] for sql in statements] == ["SELECT", "SELECT"]
     finally:
         await primary.close()
+
+
+async def test_who_is_cancelled_while_a_connection_closes_does_not_go_on(
+    own_postgres: PostgresServer,
+) -> None:
+    """A server that closes waits for the work that it has cancelled."""
+    connections = Connections(ConnectionSettings(own_postgres.url))
+    closing = asyncio.Event()
+    went_on = False
+
+    async def work() -> None:
+        nonlocal went_on
+        async with connections.fresh("test") as connection:
+            await connection.fetchval("SELECT 1")
+            own_postgres.freeze()
+            closing.set()
+        went_on = True
+
+    try:
+        task = asyncio.create_task(work())
+        await closing.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        own_postgres.thaw()
+    assert not went_on

@@ -308,8 +308,11 @@ async def _nothing_to_reset(_: object) -> None:
 async def _close(connection: Connection) -> None:
     try:
         await connection.close(timeout=1)
-    except (Exception, asyncio.CancelledError):
+    except Exception:
         connection.terminate()
+    except BaseException:
+        connection.terminate()
+        raise  # cancelled: whoever took it for a slow end would go on for ever
 
 
 def _unreachable(error: BaseException) -> BaseException:
