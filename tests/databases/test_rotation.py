@@ -26,7 +26,9 @@ def broken_off_at(point: str) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("isolation", ["container", "shared"])
-@pytest.mark.parametrize("point", ["databases.rotate.noted", "databases.rotate.altered"])
+@pytest.mark.parametrize(
+    "point", [pytest.param("databases.rotate.noted", marks=pytest.mark.soak), "databases.rotate.altered"]
+)
 async def test_a_start_ends_a_rotation_that_was_broken_off_instead_of_waiting_with_the_old_password(
     make_yard: MakeYard, tmp_path: Path, isolation: str, point: str
 ) -> None:

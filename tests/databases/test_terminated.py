@@ -51,7 +51,7 @@ def test_a_stdio_server_that_is_told_to_stop_amid_a_creation_leaves_all_of_it_or
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("wait", [0, 45])
+@pytest.mark.parametrize("wait", [0, pytest.param(45, marks=pytest.mark.soak)])
 async def test_an_http_server_that_is_told_to_stop_amid_a_creation_leaves_all_of_it_or_nothing(
     berth: Berth, step: str, wait: int
 ) -> None:
