@@ -46,7 +46,7 @@ class EnvFiles(Protocol):
 
     async def put(self, root: str, name: str, variables: dict[str, SecretStr]) -> None:
         """Set the block of the file `name` in `root`, mode 0600; no variables removes it. Raises Invalid when the
-        file is a symbolic link or no text, Unavailable when the disk refuses."""
+        file or anything on the way to it is a symbolic link, or it is no text, Unavailable when the disk refuses."""
         ...
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+import anyio.to_thread
+
 from mcp_server.domain.callers import Caller
-from mcp_server.domain.errors import NotFound
+from mcp_server.domain.errors import Invalid, NotFound
 from mcp_server.domain.projects import Project, normalise_name
 from mcp_server.domain.tasks import Task
 from mcp_server.domain.teams import EnvironmentName, Team
@@ -42,3 +46,10 @@ async def chosen_environment(
     if environment is not None:
         return environment
     return (await team_of(tx, caller)).settings.deploymentDefaults.environment
+
+
+async def require_in_place(path: str) -> None:
+    """A project's path was without links when it was set. Raises Invalid when it now leads elsewhere: what is there
+    is not the project's."""
+    if await anyio.to_thread.run_sync(os.path.realpath, path) != path:
+        raise Invalid("the project's path now leads elsewhere", next="Set its path anew with update_project.")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-
-import anyio.to_thread
 
 from mcp_server.domain.errors import Invalid, QuaymasterError
 from mcp_server.domain.projects import Project
@@ -18,7 +15,7 @@ from mcp_server.domain.workloads import Image, image_name
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.sources import Sources
 from mcp_server.ports.store import Reading
-from mcp_server.services.access import project_of
+from mcp_server.services.access import project_of, require_in_place
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.slots import Slots, Step
 from mcp_server.services.works import Work, Works
@@ -100,8 +97,7 @@ class Builds:
                 "the project has no path to build from",
                 next="Set its path with update_project, or pass archive_content.",
             )
-        if await anyio.to_thread.run_sync(os.path.realpath, project.path) != project.path:
-            raise Invalid("the project's path now leads elsewhere")
+        await require_in_place(project.path)
         return (
             self._sources.directory(project.path, dockerfile)
             if ref is None

@@ -23,7 +23,7 @@ from mcp_server.domain.roles import at_least
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.queries import Figures, Statements
 from mcp_server.ports.store import Reading, Transaction
-from mcp_server.services.access import project_of
+from mcp_server.services.access import project_of, require_in_place
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.statements import Asked, QueryResult, StatementGate
@@ -72,6 +72,8 @@ class Targets:
         database, path, copy = await self._parts.calls.read(reading)
         call.about("databases" if copy is None else "branches", database.key if copy is None else copy.key)
         own = self.target(database, path, write=write)
+        if isinstance(own, SqliteFile) and own.root == path:
+            await require_in_place(path)
         return database, own if copy is None else self._target_of(copy, own, write=write)
 
     def _target_of(self, branch: Branch, own: Target, *, write: bool) -> Target:

@@ -46,6 +46,19 @@ def test_a_block_comes_and_goes_and_every_other_byte_stays(
     assert b"DATABASE_URL" not in gone
 
 
+async def test_no_dotenv_file_is_written_where_a_project_s_path_leads_elsewhere_by_now(
+    tmp_path: Path,
+) -> None:
+    other = tmp_path.resolve() / "other" / "app"
+    other.mkdir(parents=True)
+    (other / ".env").write_text("A=1\n")
+    (tmp_path.resolve() / "mine").symlink_to(other.parent)
+    with pytest.raises(Invalid, match="leads elsewhere"):
+        await DotenvBlocks().put(str(tmp_path.resolve() / "mine" / "app"), ".env", URL)
+    assert (other / ".env").read_text() == "A=1\n"
+    assert [one.name for one in other.iterdir()] == [".env"]
+
+
 async def test_a_dotenv_file_that_is_a_link_or_no_text_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     target.write_text("A=1\n")

@@ -50,6 +50,23 @@ async def test_rows_come_typed_between_marks_that_no_data_can_forge(tmp_path: Pa
         assert shown["rows"][1] == [2, None]
 
 
+async def test_a_project_whose_path_leads_elsewhere_by_now_reaches_no_database_there(tmp_path: Path) -> None:
+    mine, other = tmp_path.resolve() / "mine", tmp_path.resolve() / "other"
+    mine.mkdir()
+    async with opened(tmp_path / "home") as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(mine)})
+        await desk.done("create_database", {"project": "shop", "engine": "sqlite"})
+        await written(desk, "CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)")
+        mine.rename(other)
+        mine.symlink_to(other)
+        for tool, more in (("query_database", {"sql": "SELECT 1 FROM pets"}), ("database_stats", {})):
+            refused = await desk.call(tool, {"project": "shop", **more})
+            assert "leads elsewhere" in text_of(refused), tool
+        mine.unlink()
+        other.rename(mine)
+        assert (await read(desk, "SELECT count(*) FROM pets"))["rows"] == [[0]]
+
+
 async def test_a_viewer_reads_and_may_not_write(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await prepared(desk)

@@ -95,9 +95,11 @@ def _replace(path: Path, text: bytes) -> None:
 
 @contextlib.contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
-    """Two servers that write one file take turns; held for a few milliseconds."""
+    """Two servers that write one file take turns; held for a few milliseconds. Never through a link on the way."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        if os.path.realpath(root) != str(root) or not os.path.samestat(os.fstat(folder), os.lstat(root)):
+            raise Invalid("the project's path now leads elsewhere; what is there is left alone")
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:

@@ -12,6 +12,7 @@ from mcp_server.domain.databases import Access, Database, Place
 from mcp_server.domain.errors import Corrupt, Unavailable
 from mcp_server.domain.queries import SqliteFile
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
+from mcp_server.services.access import require_in_place
 from mcp_server.services.backups.dumps import DUMP_SECONDS, Dumps
 from mcp_server.services.databases.parts import Parts
 
@@ -100,7 +101,10 @@ class Copying:
         files = self._parts.options.files
         path = database.path or ""
         root = await self._parts.injection.root_of(database)
-        return SqliteFile(root=files if path.startswith(f"{files}/") else root or files, path=path)
+        if root is None or path.startswith(f"{files}/"):
+            return SqliteFile(root=files, path=path)
+        await require_in_place(root)
+        return SqliteFile(root=root, path=path)
 
 
 def require_same(expected: Sequence[TableSum], found: Sequence[TableSum]) -> None:
