@@ -76,8 +76,8 @@ class Status:
         self._hidden = tuple(hidden_toolsets)
         self._parts: tuple[Part, ...] = (_CachePart(cache), _TrailPart(trail), *parts)
 
-    async def health(self) -> Health:
-        """What anybody may know, without a key: conditions and counts, no reasons."""
+    async def health(self, *, reasons: bool = False) -> Health:
+        """What anybody may know, without a key: conditions and counts. `reasons` are for whoever owns the home."""
         status, parts = await self._look()
         return Health(
             status=_overall(parts),
@@ -85,7 +85,10 @@ class Status:
             since=status.since,
             pending=status.pending,
             conflicts=status.conflicts,
-            parts=tuple(PartView(name=name, condition=state.condition) for name, (state, _) in parts.items()),
+            parts=tuple(
+                PartView(name=name, condition=state.condition, reason=state.reason if reasons else None)
+                for name, (state, _) in parts.items()
+            ),
             version=self._version,
         )
 

@@ -49,6 +49,7 @@ async def test_while_no_write_is_taken_the_status_is_unhealthy_and_says_why(smal
         assert (status["status"], disk(status)) == ("unhealthy", "unhealthy")
         doctor = run_quaymaster("doctor", home=small_home)
         assert (doctor.returncode, "disk unhealthy" in doctor.stdout) == (1, True)
+        assert "\n      disk: " in doctor.stdout, "why"
         filler.unlink()
         await done(client, "create_task", project="shop", title="Basket")
         assert (await done(client, "infrastructure_status"))["status"] != "unhealthy"

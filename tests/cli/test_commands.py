@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import select
 import shlex
+import socket
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -178,6 +182,26 @@ def test_doctor_says_what_works_and_fails_where_something_does_not(tmp_path):
     assert "@127.0.0.1:1/quay\n" in ill.stdout
     assert ill.stdout.count("PostgreSQL cannot be reached") == 2, "once for the store, once for itself"
     assert "hunter2" not in ill.stdout + ill.stderr
+
+
+def test_doctor_takes_an_engine_that_answers_slowly_for_no_fault(tmp_path):
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(tmp_path / "engine.sock"))
+        engine.listen()
+        Thread(target=_hang_up_slowly, args=(engine,), daemon=True).start()
+        settings = {"DOCKER_HOST": f"unix://{tmp_path / 'engine.sock'}"}
+        found = run_quaymaster("doctor", home=tmp_path, settings=settings)
+    assert found.returncode == 0, found.stdout
+    assert "docker off" in found.stdout
+
+
+def _hang_up_slowly(engine: socket.socket) -> None:
+    """Longer than a health report waits for a part, until the socket is closed."""
+    with suppress(OSError):
+        while True:
+            caller, _ = engine.accept()
+            with caller:
+                select.select([], [], [], 1.5)
 
 
 # The hook

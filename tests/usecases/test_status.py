@@ -116,10 +116,11 @@ async def test_hanging_parts_are_waited_for_at_the_same_time(world: World):
     assert health.status == "degraded"
 
 
-async def test_reasons_and_gauges_are_for_callers_with_a_key(world: World):
+async def test_reasons_and_gauges_are_for_callers_with_a_key_and_the_owner_of_the_home(world: World):
     store = StoreStatus("degraded", False, START, reason="no route to 10.0.0.9", gauges={"pool_idle": 2})
     status = _status(world, store=store)
     assert "10.0.0.9" not in (await status.health()).model_dump_json()
+    assert "10.0.0.9" in (await status.health(reasons=True)).model_dump_json()
     call = Call(caller=world.caller("viewer"), action="infrastructure_status")
     full = await world.calls.perform(call, lambda: status.infrastructure_status(call))
     assert (full.reason, full.gauges, full.alone) == ("no route to 10.0.0.9", {"pool_idle": 2}, True)
