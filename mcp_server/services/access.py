@@ -27,7 +27,10 @@ async def project_of(tx: Reading, caller: Caller, name: str, *, hold: bool = Fal
     key = normalise_name(name)
     project = await (tx.projects.hold(key) if hold else tx.projects.get(key))
     if project is None or project.team_id != caller.team_id:
-        raise NotFound(f"no project '{key}' in this team")
+        raise NotFound(
+            f"no project '{key}' in this team",
+            next="Check the name; list_projects shows the projects of your team.",
+        )
     return project
 
 

@@ -316,7 +316,7 @@ class _Belongings:
         named = [
             _lost("file lock", [lock.path for lock in self.locks]),
             _lost("task", [task.title for task in self.tasks]),
-            _lost("slot pair", [f"{pair.environment} (active: {pair.active_slot})" for pair in self.slots]),
+            _lost("slot pair", [_slots(pair) for pair in self.slots]),
             _lost("deployment", [deployment.id for deployment in self.deployments]),
             _lost("domain", [domain.domain for domain in self.domains]),
             _lost("environment", [one.environment for one in self.environments]),
@@ -372,6 +372,10 @@ def _lost(kind: str, names: Sequence[str], several: str = "") -> str | None:
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     shown = ", ".join(name[:80] for name in names[:NAMED])
     return f"{len(names)} {kind if len(names) == 1 else several or f'{kind}s'} deleted: {shown}{rest}"
+
+
+def _slots(pair: SlotPair) -> str:
+    return f"{pair.environment} ({f'active: {pair.active}' if pair.active else 'none active'})"
 
 
 def _view(project: Project) -> ProjectView:

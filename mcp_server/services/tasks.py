@@ -201,7 +201,8 @@ class Tasks:
             if changed.status not in ENDED:
                 return _view(changed, await beat(tx, board))
             released = await release_task(tx, board, changed)
-            told = (f"released {released} locks of this task",) if released else ()
+            locks = "1 lock" if released == 1 else f"{released} locks"
+            told = (f"released {locks} of this task",) if released else ()
             return _view(changed, (*board.notices, *told))
 
         return await self._calls.write(call, update, TaskView)

@@ -4,7 +4,8 @@ programs."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from mcp.types import CallToolResult, TextContent
@@ -61,22 +62,31 @@ def crash(correlation_id: str) -> CallToolResult:
     )
 
 
-def unknown_tool(name: str) -> NotFound:
-    """The same for a tool that does not exist and for one that the caller may not see."""
+def unknown_tool(name: str, seen: Iterable[str]) -> NotFound:
+    """The same for a tool that does not exist and for one that the caller may not see. `seen` are those that it does
+    see: the nearest are named."""
+    near = get_close_matches(name[:100], list(seen), n=2, cutoff=0.7)
+    guess = f"Did you mean {' or '.join(near)}? " if near else ""
     return NotFound(
         f"Unknown tool: {name[:100]}",
-        next="tools/list shows the tools that this key may call here. More may stand in toolsets that were not asked for: "
+        next=f"{guess}tools/list shows the tools that this key may call here. More may stand in toolsets that were not asked for: "
         "--toolsets, QUAYMASTER_TOOLSETS or /mcp?toolsets=all.",
     )
 
 
-def refused_arguments(error: ValidationError) -> Invalid:
-    """The arguments and the rules they broke; never a value."""
+def refused_arguments(error: ValidationError, known: Iterable[str]) -> Invalid:
+    """The arguments and the rules they broke; never a value. Whoever made up a name is told the `known` ones."""
     fields: dict[str, str] = {}
+    made_up = False
     for found in error.errors(include_input=False, include_context=False, include_url=False):
+        made_up = made_up or (found["type"] == "extra_forbidden" and len(found["loc"]) == 1)
         where = ".".join(str(part) for part in found["loc"])[:100] or "arguments"
         fields.setdefault(where, _rule(found["type"], found["msg"]))
-    return Invalid(_sentence("; ".join(f"{name}: {rule}" for name, rule in fields.items())), fields=fields)
+    return Invalid(
+        _sentence("; ".join(f"{name}: {rule}" for name, rule in fields.items())),
+        next=f"Its arguments are {', '.join(known)}. {Invalid.default_next}" if made_up else None,
+        fields=fields,
+    )
 
 
 def _rule(kind: str, text: str) -> str:

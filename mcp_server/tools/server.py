@@ -113,14 +113,16 @@ class QuaymasterServer(MCPServer[None]):
     async def _run(
         self, visit: Visit, tool: Tool | None, name: str, arguments: dict[str, Any], tell: Tell
     ) -> Result:
-        if tool is None:
-            return await self._refuse(visit, "unknown_tool", answers.unknown_tool(name), hidden=True)
-        if not visit.sees(tool):
-            return await self._refuse(visit, tool.name, answers.unknown_tool(name), hidden=True)
+        if tool is None or not visit.sees(tool):
+            seen = (each.name for each in self.catalogue if visit.sees(each))
+            action = "unknown_tool" if tool is None else tool.name
+            return await self._refuse(visit, action, answers.unknown_tool(name, seen), hidden=True)
         try:
             validated = tool.validated(arguments)
         except ValidationError as error:
-            return await self._refuse(visit, tool.name, answers.refused_arguments(error))
+            return await self._refuse(
+                visit, tool.name, answers.refused_arguments(error, tool.arguments.model_fields)
+            )
         except Invalid as error:
             return await self._refuse(visit, tool.name, error)
         call, use_case = tool.call(visit.caller, validated)

@@ -94,6 +94,24 @@ async def test_a_write_stays_in_its_file_and_in_its_transaction(
     assert not other.exists()
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM pets",
+        "INSERT INTO people (name) VALUES ('x')",
+        "UPDATE people SET age = 0",
+        "CREATE TABLE t (a)",
+        "CREATE INDEX i ON people (name)",
+        "DROP TABLE pets",
+        "ALTER TABLE people ADD COLUMN x",
+    ],
+)
+async def test_a_write_is_refused_by_a_read_with_what_to_do(file: SqliteFile, sql: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await read(file, sql)
+    assert "write=true" in refused.value.next
+
+
 async def test_values_come_typed(file: SqliteFile) -> None:
     found = await read(
         file, "SELECT 1 AS i, 9007199254740993 AS b, 0.5 AS r, 'x' AS t, x'00ff' AS o, NULL AS n"

@@ -141,6 +141,23 @@ async def test_refused_calls_of_every_kind_are_in_the_audit_log(tmp_path):
         assert "s3cr3t" not in str(found)
 
 
+async def test_whoever_makes_up_a_name_is_told_the_nearest_one_that_he_may_call(tmp_path):
+    async with opened(tmp_path) as desk:
+        wrong = await desk.call("get_projects", {})
+        assert "Did you mean get_project or list_projects? " in text_of(wrong)
+        viewer = Caller(team_id="local", role="viewer", user="vi", key_id="k1")
+        assert "mean delete_team" not in text_of(await desk.call("delete_teams", {}, caller=viewer))
+        assert "mean delete_team" in text_of(await desk.call("delete_teams", {}))
+
+
+async def test_whoever_makes_up_an_argument_is_told_those_that_there_are(tmp_path):
+    async with opened(tmp_path) as desk:
+        text = text_of(await desk.call("get_project", {"project": "shop"}))
+        assert text.endswith("Its arguments are name. Correct the named arguments and call again.")
+        missing = text_of(await desk.call("get_project", {}))
+        assert "Its arguments" not in missing
+
+
 async def test_a_plan_changes_nothing_and_its_token_does_exactly_that_once(tmp_path):
     async with opened(tmp_path) as desk:
         await desk.done("create_project", {"name": "shop"})

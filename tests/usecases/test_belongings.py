@@ -94,6 +94,7 @@ async def test_a_plan_names_the_branches_and_nothing_of_the_project_is_left(stor
     await store.run(furnished, SET_UP)
     effects = await deleted(store)
     assert "2 branches deleted: try, mine" in effects
+    assert "1 slot pair deleted: staging (none active)" in effects
     for record in BELONGINGS:
         key = record.key
         assert await store.read(lambda tx: repository(tx, record).get(key)) is None, record.noun  # type: ignore[arg-type]  # noqa: B023

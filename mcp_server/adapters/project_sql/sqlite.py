@@ -30,6 +30,8 @@ from mcp_server.domain.queries import (
     Written,
 )
 
+# What SQLite says where its authorizer refused; of DDL it gives SQLITE_SCHEMA as the code.
+NOT_AUTHORIZED = "not authorized"
 LARGEST_VALUE = 8 * 1024 * 1024
 STEPS = 2000
 BATCH = 50
@@ -220,7 +222,7 @@ def _refusal(error: sqlite3.Error, bounds: Bounds, *, reading: bool) -> Exceptio
         return Invalid.field(
             "parameters", "as many as the statement has places, each null, number, text or list"
         )
-    if reading and code in ("SQLITE_AUTH", "SQLITE_READONLY"):
+    if reading and (code in ("SQLITE_AUTH", "SQLITE_READONLY") or words == NOT_AUTHORIZED):
         return Invalid(
             "SQLite refused the statement: a read changes nothing",
             next="To change data pass write=true (role member).",
