@@ -76,7 +76,9 @@ class Promotions:
     ) -> Promoted:
         """First the plan; Invalid with the list when something cannot come along. `back`: to the SQLite file as it
         was, while nothing was written to PostgreSQL since."""
-        database = await self._look(call, project, environment, back=back)
+        database = await self._look(call, project, environment)
+        if back == (database.engine == "sqlite"):
+            return await self._answered_before(call, database)
         if back:
             return await self._plan_back(call, project, environment, database, wait_seconds)
         async with self._scratch.folder() as folder:
@@ -89,7 +91,7 @@ class Promotions:
         result = await self._noted(call, project, environment, database, effects, {"back": False})
         if result is not None:
             return result.change(tables=len(mapped.tables), rows=_rows(mapped))
-        work = self._parts.works.begin(f"promote {database.uid}", partial(self._promoting, database=database))
+        work = self._parts.works.begin(_work_key(database), partial(self._promoting, database=database))
         return await _ended(call, work, wait_seconds, f"'{database.key}' is on PostgreSQL.", effects, mapped)
 
     async def lead(self) -> None:
@@ -142,16 +144,22 @@ class Promotions:
 
     # -- planning
 
-    async def _look(
-        self, call: Call, project: str, environment: EnvironmentName | None, *, back: bool
-    ) -> Database:
+    async def _look(self, call: Call, project: str, environment: EnvironmentName | None) -> Database:
         async def transaction(tx: Transaction) -> Database:
             return await self._holding.held(tx, call, project, environment)
 
-        database = (await self._parts.store.run(transaction, Intent(call.action, call.caller.id))).value
-        if back == (database.engine == "sqlite"):
-            raise Conflict(f"this database is on {'SQLite' if back else 'PostgreSQL'} already")
-        return database
+        return (await self._parts.store.run(transaction, Intent(call.action, call.caller.id))).value
+
+    async def _answered_before(self, call: Call, database: Database) -> Promoted:
+        """The database is where it shall be: right for a repeated call. Raises Conflict for any other."""
+        engine = "SQLite" if database.engine == "sqlite" else "PostgreSQL"
+
+        async def refuse(tx: Transaction) -> PlanResult:
+            raise Conflict(f"this database is on {engine} already")
+
+        answer = await self._parts.calls.write(call, refuse, PlanResult)
+        message = f"'{database.key}' is on {engine}; an earlier call with this idempotency_key moved it."
+        return Promoted(**answer.change(message=message).model_dump(), state="done")
 
     async def _mapped(self, database: Database, folder: str) -> tuple[Mapping, str]:
         """Of one moment of the file, copied into `folder`. Raises Invalid with what cannot come along."""
@@ -177,8 +185,11 @@ class Promotions:
     ) -> Promoted | None:
         """The plan; or None, and from now on the database is ours to work on."""
         token = draw_token()
+        repeated = True
 
         async def transaction(tx: Transaction) -> PlanResult:
+            nonlocal repeated
+            repeated = False
             held = await self._holding.held(tx, call, project, environment)
             if held.uid != database.uid:
                 raise Conflict("the database was changed meanwhile")
@@ -193,6 +204,11 @@ class Promotions:
         result = await self._parts.calls.write(call, transaction, PlanResult)
         if result.status == "planned":
             return Promoted(**result.model_dump(), state="planned")
+        if repeated and self._parts.works.running(_work_key(database)) is None:
+            raise Conflict(
+                "an earlier call with this idempotency_key began this, and the database stayed where it was",
+                next="Plan it again with a new idempotency_key.",
+            )
         return None
 
     # -- promoting
@@ -331,9 +347,7 @@ class Promotions:
         )
         if result is not None:
             return result
-        work = self._parts.works.begin(
-            f"promote {database.uid}", partial(self._going_back, database=database)
-        )
+        work = self._parts.works.begin(_work_key(database), partial(self._going_back, database=database))
         return await _ended(
             call, work, wait_seconds, f"'{database.key}' is on SQLite again.", effects, Mapping()
         )
@@ -430,6 +444,10 @@ class Promotions:
     async def _standing(self, database: Database) -> Database:
         found = await self._parts.store.read(lambda tx: tx.databases.get(database.key))
         return found if found is not None and found.uid == database.uid else database
+
+
+def _work_key(database: Database) -> str:
+    return f"promote {database.uid}"
 
 
 def _require_same(expected: Sequence[TableSum], found: Sequence[TableSum]) -> None:

@@ -75,6 +75,23 @@ async def quay(vault: Vault) -> Quay:
     return Quay(vault)
 
 
+async def test_a_repeated_call_is_answered_alike_and_moves_nothing_a_second_time(quay: Quay) -> None:
+    await quay.begin("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);")
+    there = await quay.ask()
+    sent = {"token": there.plan_token, "key": "there"}
+    assert (await quay.ask(**sent)).state == "done"
+    again = await quay.ask(**sent)
+    assert (again.status, again.state) == ("done", "done")
+    assert "earlier call" in again.message
+    with pytest.raises(Conflict, match="on PostgreSQL already"):
+        await quay.ask(token=there.plan_token, key="another")
+    back = await quay.ask(back=True)
+    assert (await quay.ask(back=True, token=back.plan_token)).state == "done"
+    with pytest.raises(Conflict, match="stayed where it was"):
+        await quay.ask(**sent)
+    assert (await quay.vault.yard.get()).engine == "sqlite"
+
+
 async def test_everything_comes_along_and_goes_back_while_nothing_was_written(quay: Quay) -> None:
     path = await quay.begin()
     done = await quay.promote()

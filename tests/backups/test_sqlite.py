@@ -45,6 +45,19 @@ async def planned(desk: Desk, tool: str, arguments: dict[str, Any]) -> Any:
     return await desk.done(tool, {**arguments, "plan_token": plan["plan_token"]})
 
 
+async def test_a_repeated_call_restores_once_and_keeps_what_was_written_since(tmp_path: Path) -> None:
+    async with opened(tmp_path) as desk:
+        await prepared(desk)
+        made = await desk.done("backup_database", {"project": "shop"})
+        plan = await desk.done("restore_database", {"backup_id": made["id"]})
+        sent = {"backup_id": made["id"], "plan_token": plan["plan_token"], "idempotency_key": "k"}
+        assert (await desk.done("restore_database", sent))["status"] == "done"
+        await write(desk, "DELETE FROM pets WHERE id > 5")
+        again = await desk.done("restore_database", sent)
+        assert "earlier call" in again["message"]
+        assert await count(desk) == 5
+
+
 async def test_a_backup_is_proved_and_comes_back(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await prepared(desk)

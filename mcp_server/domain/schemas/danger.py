@@ -20,10 +20,7 @@ TOKEN_SECONDS = 900
 
 
 class Danger(Value):
-    """`digest` changes with everything that the plan was made from. `losses` are data that would be gone.
-
-    `left` are differences of a push that no statement can express, where nothing else is to be done.
-    """
+    """`digest` changes with everything that the plan was made from. `losses` are data that would be gone."""
 
     action: Action
     database: str
@@ -31,7 +28,6 @@ class Danger(Value):
     place: str
     effects: tuple[str, ...]
     losses: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
     digest: str
 
 

@@ -18,7 +18,6 @@ from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
 from mcp_server.ports.store import Reading, Transaction
-from mcp_server.services.access import project_of
 from mcp_server.services.backups.copying import Copying
 from mcp_server.services.backups.keeping import Keeping
 from mcp_server.services.backups.restoring import Restoring
@@ -33,6 +32,10 @@ from mcp_server.services.works import Tell, Work, nobody
 
 log = logging.getLogger(__name__)
 SETTLE_SECONDS = 60.0
+RESTORED_BEFORE = (
+    "An earlier call with this idempotency_key made this restore, and it is over. To restore again, plan it again "
+    "with a new idempotency_key."
+)
 
 
 class _Noted(Result):
@@ -128,8 +131,10 @@ class Backups:
         chosen = await self._of_team(call, backup_id)
         name = project or chosen.project or ""
         scope = environment if project is not None or environment is not None else chosen.environment
+        noted: list[Database] = []
 
         async def transaction(tx: Transaction) -> PlanResult:
+            noted.clear()
             backup = await tx.backups.hold(chosen.id)
             if backup is None or backup.stage != "kept":
                 raise Conflict("this backup is not verified, and is not restored")
@@ -145,7 +150,8 @@ class Backups:
             planned = await gate(tx, call, token, target=target, holds=(database, backup), effects=effects)
             if planned is not None:
                 return planned
-            await tx.databases.save(database.change(worker=self._parts.workers.me, updated_at=await tx.now()))
+            held = database.change(worker=self._parts.workers.me, updated_at=await tx.now())
+            noted.append(await tx.databases.save(held))
             await tx.backups.save(backup.change(worker=self._parts.workers.me))
             text = f"'{database.key}' holds what the backup {backup.id} held."
             return PlanResult(status="done", message=text, effects=effects)
@@ -154,20 +160,14 @@ class Backups:
         if result.status == "planned":
             return result
 
-        async def found(tx: Reading) -> Database:
-            owner = await project_of(tx, call.caller, name)
-            key = f"{owner.name}/{scope or 'all'}"
-            database = await tx.databases.get(key)
-            if database is None:
-                only = await tx.databases.of_project(owner.name)
-                if len(only) != 1:
-                    raise NotFound("the database is gone")
-                database = only[0]
-            return database
-
-        database = await self._parts.calls.read(found)
-        body = partial(self._restoring.restore, backup=chosen, database=database)
-        work = self._parts.works.begin(f"restore {database.uid}", body)
+        key = f"restore {chosen.id} into {name}/{scope}"
+        work = self._parts.works.running(key)
+        if noted:
+            body = partial(self._restoring.restore, backup=chosen, database=noted[0])
+            work = self._parts.works.begin(key, body)
+        if work is None:
+            # Repeated: a second restore would overwrite what was written since the first.
+            return result.change(message=RESTORED_BEFORE)
         if not await work.follow(wait_seconds, call.tell):
             return result.change(
                 message=f"The restore goes on: {work.line}. get_database tells when it is done."
