@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
@@ -62,14 +64,14 @@ class Builds:
     ) -> BuildView:
         """Build from the project's path, from a git revision of it, or from an archive that came along.
 
-        Calling again with the same version while it is built waits on. Raises Invalid with the last lines when
+        Calling again with the same arguments while it is built waits on. Raises Invalid with the last lines when
         a step fails.
         """
         found = await self._calls.read(lambda tx: _project(tx, call, project))
         name = image_name(f"quaymaster/{found.name}:{version or call.new_id('b')}")
         call.about("projects", found.name)
         context = await self._context(found, ref, archive_content, dockerfile)
-        key = f"build-{found.uid}-{name}"
+        key = f"build-{found.uid}-{name}-{_digest(ref, archive_content, dockerfile)}"
 
         async def body(work: Work) -> None:
             await self._build(work, key, found, name, context, dockerfile)
@@ -78,7 +80,10 @@ class Builds:
         if work is None and key not in self._outcomes:
             work = self._works.begin(key, body)
         if work is not None and not await work.follow(min(wait_seconds, MAX_WAIT), call.tell):
-            again = "Call build_image again with the same version to wait on"
+            tag = name.rpartition(":")[2]
+            again = (
+                f"Call build_image again with version='{tag}' and the other arguments as they are to wait on"
+            )
             return BuildView(
                 project=found.name, status="running", image=name, last_line=work.line, next=again
             )
@@ -123,6 +128,11 @@ class Builds:
         while len(self._outcomes) >= MAX_OUTCOMES:
             self._outcomes.pop(next(iter(self._outcomes)))
         self._outcomes[key] = outcome
+
+
+def _digest(ref: str | None, archive: str | None, dockerfile: str) -> str:
+    """Of what is built: another revision or archive under the same version is another build."""
+    return hashlib.sha256(json.dumps([ref, archive, dockerfile]).encode()).hexdigest()[:16]
 
 
 async def _project(tx: Reading, call: Call, name: str) -> Project:

@@ -204,7 +204,7 @@ class Promotions:
         result = await self._parts.calls.write(call, transaction, PlanResult)
         if result.status == "planned":
             return Promoted(**result.model_dump(), state="planned")
-        if repeated and self._parts.works.running(_work_key(database)) is None:
+        if repeated and self._parts.works.get(_work_key(database)) is None:
             raise Conflict(
                 "an earlier call with this idempotency_key began this, and the database stayed where it was",
                 next="Plan it again with a new idempotency_key.",

@@ -113,9 +113,6 @@ class Works:
     def get(self, key: str) -> Work | None:
         return self._running.get(key)
 
-    def running(self, key: str) -> Work | None:
-        return self._running.get(key)
-
     def begin(self, key: str, body: Callable[[Work], Awaitable[None]]) -> Work:
         """The work of this key: what runs already, else this. Raises Unavailable while the server stops."""
         if key in self._running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import subprocess
@@ -107,3 +108,12 @@ async def test_what_is_built_from_a_path_a_revision_or_an_archive_can_be_deploye
         sent = base64.b64encode(packed.getvalue()).decode()
         arguments = {"project": harbour.project, "version": "c", "archive_content": sent}
         assert (await desk.done("build_image", arguments))["status"] == "done"
+        # Another source under the version of a build whose outcome nobody has asked for is a build of its own.
+        begun = {"project": harbour.project, "version": "d", "ref": "HEAD", "wait_seconds": 0}
+        running = await desk.done("build_image", begun)
+        assert (running["status"], "version='d'" in running["next"]) == ("running", True)
+        async with asyncio.timeout(60):
+            while any(key.startswith("build-") for key in desk.house.hosting.works._running):
+                await asyncio.sleep(0.05)
+        other = await desk.done("build_image", arguments | {"version": "d"})
+        assert (other["status"], other["image_id"] == built["image_id"]) == ("done", False)

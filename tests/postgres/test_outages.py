@@ -12,7 +12,7 @@ from mcp_server.adapters import faults
 from mcp_server.adapters.postgres.connections import Connections, ConnectionSettings
 from mcp_server.adapters.postgres.errors import translated
 from mcp_server.adapters.postgres.primary import PostgresPrimary
-from mcp_server.domain.errors import Conflict, Invalid, Unavailable
+from mcp_server.domain.errors import Busy, Conflict, Invalid, Unavailable
 from mcp_server.ports.mirror import Outage
 from tests.postgres.samples import INTENT, add, begin_with_project, project
 from tests.services.postgres import PostgresServer
@@ -28,10 +28,10 @@ from tests.services.postgres import PostgresServer
         ("57P03", Outage),
         ("25006", Outage),
         ("42P01", Outage),
-        ("40001", Unavailable),
-        ("40P01", Unavailable),
-        ("55P03", Unavailable),
-        ("57014", Unavailable),
+        ("40001", Busy),
+        ("40P01", Busy),
+        ("55P03", Busy),
+        ("57014", Busy),
         ("53100", Unavailable),
         ("53300", Unavailable),
         ("28P01", Invalid),

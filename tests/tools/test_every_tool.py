@@ -91,9 +91,9 @@ async def test_a_role_sees_and_calls_exactly_what_it_may(tmp_path, role, era):
 async def test_a_hidden_tool_is_refused_in_the_words_for_one_that_does_not_exist(tmp_path):
     async with opened(tmp_path) as desk:
         viewer = Caller(team_id="local", role="viewer", user="u", key_id="k1")
-        by_role = await desk.call("delete_team", {}, caller=viewer)
-        unknown = await desk.call("delete_teat", {}, caller=viewer)
-        assert json.loads(by_role.model_dump_json().replace("delete_team", "delete_teat")) == json.loads(
+        by_role = await desk.call("rotate_key", {}, caller=viewer)
+        unknown = await desk.call("rotate_kez", {}, caller=viewer)
+        assert json.loads(by_role.model_dump_json().replace("rotate_key", "rotate_kez")) == json.loads(
             unknown.model_dump_json()
         )
 

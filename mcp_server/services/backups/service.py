@@ -161,7 +161,7 @@ class Backups:
             return result
 
         key = f"restore {chosen.id} into {name}/{scope}"
-        work = self._parts.works.running(key)
+        work = self._parts.works.get(key)
         if noted:
             body = partial(self._restoring.restore, backup=chosen, database=noted[0])
             work = self._parts.works.begin(key, body)
