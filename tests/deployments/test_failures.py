@@ -89,7 +89,7 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
 @pytest.mark.timeout(200)
 async def test_a_health_check_that_writes_a_secret_is_told_without_it(harbour: Harbour) -> None:
     ann = {"project": harbour.project}
-    check = "wget -q -O /dev/null http://127.0.0.1:$PORT/health || { echo with $TOKEN; exit 1; }"
+    check = "wget -q -O /dev/null http://127.0.0.1:$PORT/health 2>&1 || { echo with $TOKEN; exit 1; }"
     recipe = f"FROM {harbour.image('demo-plain')}\nHEALTHCHECK --interval=1s --retries=1 CMD {check}\n"
     async with harbour.server() as desk:
         await desk.done("create_project", {"name": harbour.project})
