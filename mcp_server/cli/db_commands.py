@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +205,9 @@ async def push(
 ) -> Answer:
     plan = await databases.dangerous.plan(folder, "push")
     if not plan.effects:
-        terminal.print(f"{folder.name}: the database is as schema.sql says")
-        return OK, {"changed": False, "unexpressed": []}
+        if not plan.left:
+            terminal.print(f"{folder.name}: the database is as schema.sql says")
+        return _unexpressed(folder, plan.left, terminal, changed=False)
     if chosen.plan:
         return _planned(databases, plan, terminal)
     databases.dangerous.require_accepted(plan, accept_data_loss=chosen.accept_data_loss)
@@ -219,9 +220,13 @@ async def push(
         backup=not chosen.no_backup,
     )
     terminal.good(f"{folder.name}: {counted(len(plan.effects), 'statement')}")
+    return _unexpressed(folder, left, terminal, changed=True)
+
+
+def _unexpressed(folder: Folder, left: Sequence[str], terminal: Terminal, *, changed: bool) -> Answer:
     for each in left:
         terminal.bad(f"{folder.name}: not expressed, do it by hand: {each}")
-    return (PENDING if left else OK), {"changed": True, "unexpressed": list(left)}
+    return (PENDING if left else OK), {"changed": changed, "unexpressed": list(left)}
 
 
 async def pull(

@@ -251,7 +251,8 @@ def test_a_server_whose_making_anew_dies_starts_on_its_data(berth: Berth, step: 
     berth.dies(step, "start_database", project=berth.shop)
     with berth.server() as server:
         assert ask(server, "get_database", project=berth.shop)["state"] != "running"
-        assert ask(server, "start_database", project=berth.shop)["state"] == "running"
+        started = ask(server, "start_database", project=berth.shop)
+        assert started.get("state") == "running", started
         assert rows(server, berth, "SELECT n FROM kept") == [[7]]
         assert answers(ask(server, "get_database", project=berth.shop, reveal=True)["url"])
         assert len(berth.things()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,3 +68,14 @@ async def test_a_database_that_is_made_anew_has_its_new_password_in_the_file_of_
     url = await yard.url("web")
     assert url != before
     assert url in (project / ".env").read_text()
+
+
+async def test_two_who_end_one_rotation_at_the_same_time_do_not_fail_at_each_other(yard: Yard) -> None:
+    await yard.create(engine="postgres")
+    record = await yard.record()
+    assert record is not None
+    assert record.place is not None
+    assert record.access is not None
+    script = f"ALTER ROLE {record.access.role} CONNECTION LIMIT -1;\n" * 200
+    servers = yard.databases.parts.servers
+    await asyncio.gather(*(servers.run_sql_when_up(record.place.ref, script) for _ in range(4)))

@@ -314,3 +314,35 @@ async def test_the_comment_of_a_column_is_written_once_and_taken_away(postgres_b
     postgres_bench.schema(table)
     assert await push(postgres_bench) == ()
     assert (await postgres_bench.databases().difference(postgres_bench.one())).empty
+
+
+CHANGED = """
+CREATE TYPE addr AS (street text{more});
+CREATE TYPE span AS RANGE (subtype = int{bytes});
+CREATE DOMAIN positive AS int CHECK (VALUE > {least});
+CREATE FUNCTION step(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT a + b';
+CREATE AGGREGATE adding (int) (SFUNC = step, STYPE = int, INITCOND = '{least}');
+CREATE FUNCTION times(a int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT a * {least}';
+CREATE PROCEDURE nothing() LANGUAGE sql AS 'SELECT {least}';
+"""
+
+
+async def test_a_definition_that_changed_is_carried_out_or_told_and_never_passed_over(postgres_bench):
+    before, after = (
+        CHANGED.format(more="", bytes=4, least=0),
+        CHANGED.format(more=", zip text", bytes=8, least=5),
+    )
+    postgres_bench.migration("001_one", before)
+    await postgres_bench.deploy()
+    postgres_bench.schema(after)
+    databases = postgres_bench.databases()
+    found = await databases.difference(postgres_bench.one())
+    assert "SELECT a * 5" in found.up
+    assert "SELECT 5" in found.up
+    told = [each for each in found.unexpressed if not each.startswith("on the way back")]
+    assert told == [
+        "aggregate public.adding(integer): differs",
+        "domain public.positive: differs",
+        "type public.addr: differs",
+        "type public.span: differs",
+    ]

@@ -175,6 +175,15 @@ def test_production_refuses_reset_and_push_until_the_settings_say_otherwise(appl
     assert db(applied, *arguments, "-d", "app", "--plan", "--env", "production").returncode == 0
 
 
+def test_a_push_that_can_express_nothing_more_does_not_say_that_all_is_as_it_should_be(postgres_bench):
+    asyncio.run(postgres_bench.write("CREATE TYPE addr AS (street text)"))
+    postgres_bench.schema("CREATE TYPE addr AS (street text, zip text);")
+    done = db(postgres_bench, "push", "-d", "app")
+    assert done.returncode == 3
+    assert "not expressed, do it by hand: type public.addr: differs" in done.stdout + done.stderr
+    assert "as schema.sql says" not in done.stdout + done.stderr
+
+
 def test_all_databases_are_tried_and_the_worst_code_is_returned(applied):
     (applied.root / "db" / "other" / "migrations").mkdir(parents=True)
     found = db(applied, "migrate", "-t", "status", "-a", "--json")

@@ -87,6 +87,8 @@ async def test_an_alembic_project_is_migrated_and_rolled_back_by_tools_but_not_o
     AlembicProject(bench.folder).three_revisions()
     async with opened(tmp_path) as desk:
         await desk.done("create_project", {"name": "shop", "path": str(bench.root)})
+        rehearsed = (await desk.done("plan_migration", APP | {"rehearse": True}))["rehearsed"]
+        assert [each["migration"] for each in rehearsed][0::2] == ["a1_make_users", "c3_make_posts"]
         for tool, more, effect in (
             ("apply_migration", {}, "apply a1_make_users"),
             ("rollback_migration", {"target": "a1"}, "downgrade c3_make_posts (c3_make_posts.py)"),

@@ -199,8 +199,18 @@ OTHER = f"""
     FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE {OURS} AND r.rulename <> '_RETURN'
     UNION ALL
-    SELECT 'aggregate ' || p.oid::regprocedure::text, '' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE {OURS} AND p.prokind IN ('a', 'w')
+    SELECT 'aggregate ' || p.oid::regprocedure::text, concat_ws(
+        ' ', a.aggkind, a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn,
+        a.aggminvtransfn, a.aggmfinalfn, a.aggfinalextra, a.aggmfinalextra, a.aggfinalmodify, a.aggmfinalmodify,
+        a.aggsortop::regoperator, a.aggtranstype::regtype, a.aggtransspace, a.aggmtranstype::regtype, p.proparallel,
+        'starts at ' || quote_nullable(a.agginitval), 'starts at ' || quote_nullable(a.aggminitval))
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_aggregate a ON a.aggfnoid = p.oid
+    WHERE {OURS} AND p.prokind = 'a'
+      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+    UNION ALL
+    SELECT 'window function ' || p.oid::regprocedure::text, pg_get_functiondef(p.oid)
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE {OURS} AND p.prokind = 'w'
       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
     UNION ALL
     SELECT format('type %I.%I', n.nspname, t.typname), 'range over ' || format_type(r.rngsubtype, NULL)

@@ -20,7 +20,10 @@ TOKEN_SECONDS = 900
 
 
 class Danger(Value):
-    """`digest` changes with everything that the plan was made from. `losses` are data that would be gone."""
+    """`digest` changes with everything that the plan was made from. `losses` are data that would be gone.
+
+    `left` are differences of a push that no statement can express, where nothing else is to be done.
+    """
 
     action: Action
     database: str
@@ -28,6 +31,7 @@ class Danger(Value):
     place: str
     effects: tuple[str, ...]
     losses: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     digest: str
 
 

@@ -24,6 +24,8 @@ BETWEEN_LOOKS = 1.0
 ONE_TRY = 2.0
 AT_ONCE = 4
 """Scripts inside one server: the beginning of each takes a dozen of the tasks that its container may have."""
+COLLISION = "tuple concurrently updated"
+"""What PostgreSQL says to one of two who change a role at the same time."""
 NO_CONNECTION = 2
 """psql's exit code when the server takes no connection (yet)."""
 
@@ -128,7 +130,7 @@ class Servers:
         return done.stdout.decode(errors="replace")
 
     async def run_sql_when_up(self, server: Ref, sql: str) -> None:
-        """The same on a server that is starting on data that it has already."""
+        """The same on a server that is starting on data that it has already, where others may run the same script."""
         deadline = time.monotonic() + self._options.ready_seconds
         while True:
             try:
@@ -136,6 +138,9 @@ class Servers:
                 return
             except Unavailable:
                 if time.monotonic() >= deadline:
+                    raise
+            except Invalid as error:
+                if COLLISION not in error.message or time.monotonic() >= deadline:
                     raise
             await anyio.sleep(BETWEEN_TRIES * 3)
 

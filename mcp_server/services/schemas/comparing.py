@@ -26,6 +26,9 @@ class Difference(Value):
         return not (self.up or self.unexpressed)
 
 
+NO_DIFFERENCE = Difference(up="", down="", losses=(), losses_down=(), unexpressed=())
+
+
 async def difference(shadow: Session, start: Catalog, goal: Catalog, renames: Sequence[Rename]) -> Difference:
     """Both ways, tried: the shadow, which is empty, is brought to the start by statements, forward, and back."""
     cannot = await _make(shadow, start)
@@ -34,7 +37,10 @@ async def difference(shadow: Session, start: Catalog, goal: Catalog, renames: Se
     there = differences(await shadow.catalog(), goal)
     down = await _turn(shadow, goal, start, found.back, "down")
     back = differences(await shadow.catalog(), start)
-    unexpressed = [each for each in there if each not in cannot]
+    # What the shadow could not be given at the start is compared as it is, where nothing would show its change.
+    unmade = {each.rpartition(": ")[0] for each in cannot}
+    changed = {each for each in differences(start, goal) if each.rpartition(": ")[0] in unmade}
+    unexpressed = sorted(changed | {each for each in there if each not in cannot})
     unexpressed += [f"on the way back: {each}" for each in back if each not in cannot]
     return Difference(
         up=up.script,

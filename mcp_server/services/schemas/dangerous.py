@@ -144,6 +144,8 @@ class Dangerous:
             script = await self.ground.way(folder, live, goal)
             effects, losses = tuple(f"{each};" for each in script.statements), script.losses
             state["goal"] = goal.flat()
+            if not effects:
+                return self._danger(folder, action, effects, losses, state, left=differences(live, goal))
         return self._danger(folder, action, effects, losses, state)
 
     async def _plan_pull(self, folder: Folder) -> Danger:
@@ -167,6 +169,7 @@ class Dangerous:
         effects: tuple[str, ...],
         losses: tuple[str, ...],
         state: dict[str, Any],
+        left: tuple[str, ...] = (),
     ) -> Danger:
         place = self.ground.place(folder)
         return Danger(
@@ -176,6 +179,7 @@ class Dangerous:
             place=place,
             effects=effects,
             losses=losses,
+            left=left,
             digest=digest_of(action, folder.name, self.ground.environment, place, state),
         )
 

@@ -25,6 +25,7 @@ from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.plans import draw_token, gate
 from mcp_server.services.schemas.answers import Rehearsed, Status
+from mcp_server.services.schemas.comparing import NO_DIFFERENCE
 from mcp_server.services.schemas.databases import Databases
 from mcp_server.services.statements import Asked, QueryResult, StatementGate
 
@@ -84,7 +85,9 @@ class ProjectSchemas:
         self, call: Call, project: str, database: str, environment: EnvironmentOf, rehearse: bool
     ) -> MigrationPlan:
         databases, folder, _ = await self._one(call, project, database, environment)
-        found = await databases.difference(folder)
+        written = databases.folders.schema(folder) is not None
+        # A rehearsal needs no schema.sql, and an Alembic project usually has none.
+        found = await databases.difference(folder) if written or not rehearse else NO_DIFFERENCE
         rehearsed: tuple[Rehearsed, ...] = ()
         if rehearse:
             self._require_may_run(call, folder)
@@ -124,6 +127,8 @@ class ProjectSchemas:
         if action == "rollback":
             self._require_may_run(call, folder)
         plan = await databases.dangerous.plan(folder, action, target)
+        if action == "push" and not plan.effects:
+            return _done(_pushed(plan.left), ())
         effects = (*plan.effects, *(f"lost: {loss}" for loss in plan.losses))
         planned = await self._gated(call, held, folder, environment, plan.digest, effects)
         if planned is not None:
@@ -136,8 +141,7 @@ class ProjectSchemas:
             left = await databases.dangerous.push(
                 folder, plan, tell=said.append, accept_data_loss=accept_data_loss
             )
-            rest = f" Not expressed, do it by hand: {'; '.join(left)}." if left else ""
-            return _done(f"The database is as schema.sql says.{rest}", effects)
+            return _done(_pushed(left), effects)
         pulled = (await databases.dangerous.pull(folder, plan)).told(databases.folders.root)
         return _done(f"{pulled[0].upper()}{pulled[1:]}.", effects)
 
@@ -251,6 +255,12 @@ class ProjectSchemas:
         result = await self._calls.write(alone, transaction, PlanResult)
         call.recorded = result.status == "planned"
         return result if result.status == "planned" else None
+
+
+def _pushed(left: tuple[str, ...]) -> str:
+    if left:
+        return f"schema.sql says what no statement of a push can express; do it by hand: {'; '.join(left)}."
+    return "The database is as schema.sql says."
 
 
 def _done(message: str, effects: tuple[str, ...]) -> PlanResult:
