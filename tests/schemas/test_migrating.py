@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,26 @@ async def test_what_is_broken_only_at_the_end_of_its_transaction_is_said_with_it
         await bench.deploy()
     assert [row.label for row in await bench.ledger()] == ["001_one"]
     assert await bench.rows("SELECT count(*) FROM two") == ((0,),)
+
+
+async def test_what_a_script_sets_for_itself_neither_stops_the_ledger_nor_the_next_script(postgres_bench):
+    role = f"r_{uuid.uuid4().hex}"
+    postgres_bench.migration(
+        "001_as_another",
+        f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role};"
+        " CREATE TABLE theirs (id integer); SET standard_conforming_strings = off; SET search_path = pg_catalog;",
+    )
+    postgres_bench.migration("002_as_before", "CREATE TABLE ours (id integer);")
+    try:
+        assert await postgres_bench.deploy() == ("001_as_another", "002_as_before")
+        assert await postgres_bench.rows(
+            "SELECT c.relname, relowner::regrole = session_user::regrole FROM pg_class c"
+            " WHERE relname IN ('theirs', 'ours') AND relnamespace = 'public'::regnamespace ORDER BY relname DESC"
+        ) == (("theirs", False), ("ours", True))
+    finally:
+        await postgres_bench.write("DROP TABLE IF EXISTS theirs")
+        await postgres_bench.write(f"REVOKE CREATE ON SCHEMA public FROM {role}")
+        await postgres_bench.write(f"DROP ROLE {role}")
 
 
 async def test_an_edited_file_stops_with_its_name(bench):

@@ -33,6 +33,8 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)
 LOCK_KEY = 0x7175_6179_6D64_62
 WATCH_CLIENT = "SET client_connection_check_interval = 1000"
 """So that the statement of a killed client ends with it."""
+OURSELVES = ("RESET SESSION AUTHORIZATION", "RESET ROLE")
+"""A script may make its tables as another role, who knows nothing of the ledger."""
 MAKE_LEDGER = """
     CREATE SCHEMA IF NOT EXISTS quaymaster;
     CREATE TABLE IF NOT EXISTS quaymaster.migrations (
@@ -123,16 +125,19 @@ class PostgresSession:
     async def transaction(
         self, statements: Sequence[Statement], ledger: Ledger | None, *, where: str = "", watch: bool = False
     ) -> Footprint:
-        await self._ready()
+        """Two messages beside the statements: limits, lock and BEGIN; the ledger's row and COMMIT."""
         with _told(where, None):  # deferred constraints are looked at when it is committed
-            async with self._connection.transaction():
+            try:
+                await self._ready("BEGIN")
                 before = await self._answers() if watch else {}
                 for statement in statements:
                     await self._execute(statement, where)
                 footprint = footprint_of(before, await self._answers()) if watch else Footprint()
-                if ledger is not None:
-                    await self._write(ledger)
                 faults.at("schemas.before_commit")
+                await self._connection.execute("; ".join([*OURSELVES, *_account(ledger), "COMMIT"]))
+            except BaseException:
+                await self._roll_back()
+                raise
         faults.at("schemas.committed")
         return footprint
 
@@ -141,11 +146,10 @@ class PostgresSession:
         if not OUTSIDE.search(" ".join(statement.words)):
             await self.transaction([statement], Ledger(put=after), where=where)
             return
-        await self._ready()
-        await self._write(Ledger(put=row._replace(begun=True)))
+        await self._ready(*_account(Ledger(put=row._replace(begun=True))))
         await self._execute(statement, where)
         faults.at("schemas.executed")
-        await self._write(Ledger(put=after))
+        await self._connection.execute("; ".join(_account(Ledger(put=after))))
 
     async def outcome(self, statement: Statement) -> bool | None:
         if statement.words[:1] == ("vacuum",):
@@ -164,8 +168,7 @@ class PostgresSession:
         return valid is True
 
     async def write(self, ledger: Ledger) -> None:
-        await self._ready()
-        await self._write(ledger)
+        await self._ready(*_account(ledger))
 
     async def catalog(self) -> Catalog:
         found = await read_catalog(self._connection)
@@ -201,14 +204,14 @@ class PostgresSession:
 
     # -- steps ------------------------------------------------------------------------------------
 
-    async def _ready(self) -> None:
+    async def _ready(self, *then: str) -> None:
         """Forget what the last script has set, and make sure that the lock is this very session's: all in one
         message, because this stands before every migration."""
         if not self._locked:
-            await self._limit()
+            await self._limit(*then)
             return
         try:
-            await self._limit(f"SELECT 1 / ({_held('pg_backend_pid()', LOCK_KEY)})")
+            await self._limit(f"SELECT 1 / ({_held('pg_backend_pid()', LOCK_KEY)})", *then)
         except asyncpg.DivisionByZeroError as error:
             raise Unavailable(
                 "the lock of this run was lost: the connection goes through a pooler",
@@ -240,28 +243,9 @@ class PostgresSession:
         with _told(where, statement):
             await self._connection.execute(statement.text)
 
-    async def _write(self, ledger: Ledger) -> None:
-        if ledger.drop is not None:
-            await self._connection.execute(
-                "DELETE FROM quaymaster.migrations WHERE version = $1::text::numeric", ledger.drop
-            )
-        if ledger.put is not None:
-            row = ledger.put
-            await self._connection.execute(
-                "INSERT INTO quaymaster.migrations"
-                " (version, label, name, checksum, stage, done, begun, applied_by)"
-                " VALUES ($1::text::numeric, $1, $2, $3, $4, $5, $6, $7)"
-                " ON CONFLICT (version) DO UPDATE SET label = excluded.label, name = excluded.name,"
-                " checksum = excluded.checksum, stage = excluded.stage, done = excluded.done,"
-                " begun = excluded.begun, applied_by = excluded.applied_by, applied_at = clock_timestamp()",
-                row.version,
-                row.name,
-                row.checksum,
-                row.stage,
-                row.done,
-                row.begun,
-                row.applied_by,
-            )
+    async def _roll_back(self) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(OSError, *DRIVER_ERRORS):
+            await self._connection.execute("ROLLBACK")
 
     async def _note(self, owner: str) -> None:
         with _told("the ledger", None):
@@ -319,6 +303,32 @@ class PostgresSession:
             """
         )
         return [f"DROP {row['kind']} IF EXISTS {row['name']} CASCADE" for row in rows]
+
+
+def _account(ledger: Ledger | None) -> list[str]:
+    """The statements that bring the ledger up to date. Its values stand in the text, because arguments would take two
+    more round trips and could not travel together with what comes before and after."""
+    if ledger is None:
+        return []
+    if ledger.put is None:
+        return [f"DELETE FROM quaymaster.migrations WHERE version = {int(ledger.drop or 0)}"]  # noqa: S608 - a number
+    row = ledger.put
+    texts = ", ".join(_literal(each) for each in (row.version, row.name, row.checksum, row.stage))
+    insert = (
+        "INSERT INTO quaymaster.migrations"  # noqa: S608 - numbers and literals
+        " (version, label, name, checksum, stage, done, begun, applied_by)"
+        f" VALUES ({int(row.version)}, {texts}, {int(row.done)}, {bool(row.begun)}, {_literal(row.applied_by)})"
+        " ON CONFLICT (version) DO UPDATE SET label = excluded.label, name = excluded.name,"
+        " checksum = excluded.checksum, stage = excluded.stage, done = excluded.done,"
+        " begun = excluded.begun, applied_by = excluded.applied_by, applied_at = clock_timestamp()"
+    )
+    return [insert]
+
+
+def _literal(text: str) -> str:
+    """The same text whatever a script has set `standard_conforming_strings` to."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
 
 
 def _held(pid: str, key: int) -> str:
