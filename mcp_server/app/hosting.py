@@ -21,10 +21,10 @@ from mcp_server.ports.dns import Zones
 from mcp_server.ports.store import Store
 from mcp_server.services.calls import Calls
 from mcp_server.services.databases.service import Databases
+from mcp_server.services.deployments.hosting import Hosting
+from mcp_server.services.deployments.routing import Routing
+from mcp_server.services.deployments.slots import SlotOptions, Slots
 from mcp_server.services.domains import DomainOptions, Domains
-from mcp_server.services.hosting import Hosting
-from mcp_server.services.routing import Routing
-from mcp_server.services.slots import SlotOptions, Slots
 
 
 def hosting_of(

@@ -33,8 +33,8 @@ from mcp_server.services.calls import Calls
 from mcp_server.services.conflicts import Conflicts
 from mcp_server.services.databases.service import Databases
 from mcp_server.services.databases.status import parts_of
+from mcp_server.services.deployments.hosting import Hosting
 from mcp_server.services.domains import Domains
-from mcp_server.services.hosting import Hosting
 from mcp_server.services.keys import Keys
 from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members

@@ -11,14 +11,14 @@ from mcp_server.domain.pages import DEFAULT_LIMIT
 from mcp_server.domain.records import Moment
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.slots import SlotName
-from mcp_server.services.builds import Builds, BuildView
 from mcp_server.services.calls import Call
-from mcp_server.services.deployment_views import DeploymentList, DeploymentView, LogView
-from mcp_server.services.deployments import HEALTH_PATH, Deployments
-from mcp_server.services.hosting import Hosting
-from mcp_server.services.reservations import MAX_CHANGED
-from mcp_server.services.slot_board import PairView, SlotBoard
-from mcp_server.services.switching import Switching, SwitchView
+from mcp_server.services.deployments.builds import Builds, BuildView
+from mcp_server.services.deployments.hosting import Hosting
+from mcp_server.services.deployments.reservations import MAX_CHANGED
+from mcp_server.services.deployments.service import HEALTH_PATH, Deployments
+from mcp_server.services.deployments.slot_board import PairView, SlotBoard
+from mcp_server.services.deployments.switching import Switching, SwitchView
+from mcp_server.services.deployments.views import DeploymentList, DeploymentView, LogView
 from mcp_server.tools.arguments import Cursor, Environment, Limit, Path, ProjectName, TaskId, Wait
 from mcp_server.tools.catalogue import Catalogue
 

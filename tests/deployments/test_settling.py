@@ -13,8 +13,8 @@ import pytest
 from mcp_server.domain.databases import PortAllocation
 from mcp_server.domain.slots import SlotPair
 from mcp_server.ports.store import Transaction
-from mcp_server.services.berths import Berth
-from mcp_server.services.recovery import Recovery
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.recovery import Recovery
 from tests.deployments.conftest import Harbour
 from tests.deployments.test_faults import TEST, killed_at, two_versions
 from tests.deployments.truth import ports, told_truly

@@ -20,13 +20,13 @@ from mcp_server.domain.slots import filled
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.store import Store, Transaction
-from mcp_server.services.outfit import Outfit
-from mcp_server.services.rollouts import Rollouts
-from mcp_server.services.routing import Routing
-from mcp_server.services.settling import slot_of
-from mcp_server.services.slots import Seen, Slots, Step
-from mcp_server.services.switch_ends import WORK, SwitchEnds
-from mcp_server.services.ways import Way, way_of
+from mcp_server.services.deployments.outfit import Outfit
+from mcp_server.services.deployments.rollouts import Rollouts
+from mcp_server.services.deployments.routing import Routing
+from mcp_server.services.deployments.settling import slot_of
+from mcp_server.services.deployments.slots import Seen, Slots, Step
+from mcp_server.services.deployments.switch_ends import WORK, SwitchEnds
+from mcp_server.services.deployments.ways import Way, way_of
 from mcp_server.services.works import Tell, Work, Works
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from mcp_server.domain.errors import QuaymasterError
 from mcp_server.domain.projects import Project
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Reading, Store
-from mcp_server.services.slots import Variables
+from mcp_server.services.deployments.slots import Variables
 from mcp_server.services.vault import Vault
 
 Provided = Callable[[Project, EnvironmentName], Awaitable[Variables]]

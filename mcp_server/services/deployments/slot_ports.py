@@ -11,7 +11,7 @@ from mcp_server.domain.slots import SlotPair
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Machine
 from mcp_server.ports.store import Intent, Store, Transaction
-from mcp_server.services.berths import Berth
+from mcp_server.services.deployments.berths import Berth
 
 PORT_TRIES = 8
 TIDY = Intent("deploy_project", "quaymaster")

@@ -19,7 +19,7 @@ from mcp_server.ports.sources import Sources
 from mcp_server.ports.store import Reading
 from mcp_server.services.access import project_of, require_in_place
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.slots import Slots, Step
+from mcp_server.services.deployments.slots import Slots, Step
 from mcp_server.services.works import Work, Works
 
 MAX_WAIT = 600

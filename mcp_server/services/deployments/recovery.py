@@ -21,12 +21,12 @@ from mcp_server.domain.workloads import SHARED, Observed, Ref
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Reading, Store, Transaction
-from mcp_server.services.berths import Berth
-from mcp_server.services.revival import Revival
-from mcp_server.services.routing import RECOVER, Routing
-from mcp_server.services.settling import empty_slot, end_deployment, end_switch
-from mcp_server.services.slot_ports import TIDY
-from mcp_server.services.slots import DEPLOYMENT, Slots, Step
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.revival import Revival
+from mcp_server.services.deployments.routing import RECOVER, Routing
+from mcp_server.services.deployments.settling import empty_slot, end_deployment, end_switch
+from mcp_server.services.deployments.slot_ports import TIDY
+from mcp_server.services.deployments.slots import DEPLOYMENT, Slots, Step
 
 log = logging.getLogger(__name__)
 BOTH: tuple[SlotName, ...] = ("blue", "green")

@@ -13,9 +13,9 @@ from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Transaction
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
+from mcp_server.services.deployments.reservations import Reservations, require_no_switch, task_here
 from mcp_server.services.lock_board import held_board
 from mcp_server.services.lock_views import locked
-from mcp_server.services.reservations import Reservations, require_no_switch, task_here
 
 
 class SwitchBegun(Result):

@@ -20,21 +20,21 @@ from mcp_server.ports.readiness import Readiness
 from mcp_server.ports.sealing import Sealer
 from mcp_server.ports.sources import Sources
 from mcp_server.ports.store import Reading, Store
-from mcp_server.services.builds import Builds
 from mcp_server.services.calls import Calls
-from mcp_server.services.deployments import Deployments
+from mcp_server.services.deployments.builds import Builds
+from mcp_server.services.deployments.moves import Moves
+from mcp_server.services.deployments.outfit import Outfit, Provided
+from mcp_server.services.deployments.recovery import Recovery
+from mcp_server.services.deployments.reservations import Reservations
+from mcp_server.services.deployments.revival import Revival
+from mcp_server.services.deployments.rollouts import Rollouts
+from mcp_server.services.deployments.service import Deployments
+from mcp_server.services.deployments.slot_board import SlotBoard
+from mcp_server.services.deployments.slots import SlotOptions, Slots, Step
+from mcp_server.services.deployments.switch_ends import SwitchEnds
+from mcp_server.services.deployments.switch_intents import SwitchIntents
+from mcp_server.services.deployments.switching import Switching
 from mcp_server.services.environments import Environments
-from mcp_server.services.moves import Moves
-from mcp_server.services.outfit import Outfit, Provided
-from mcp_server.services.recovery import Recovery
-from mcp_server.services.reservations import Reservations
-from mcp_server.services.revival import Revival
-from mcp_server.services.rollouts import Rollouts
-from mcp_server.services.slot_board import SlotBoard
-from mcp_server.services.slots import SlotOptions, Slots, Step
-from mcp_server.services.switch_ends import SwitchEnds
-from mcp_server.services.switch_intents import SwitchIntents
-from mcp_server.services.switching import Switching
 from mcp_server.services.vault import Vault
 from mcp_server.services.works import Works
 

@@ -21,9 +21,9 @@ from mcp_server.domain.workloads import image_name
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import project_of, task_of, team_of
-from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call
-from mcp_server.services.slots import Slots
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.slots import Slots
 
 MAX_CHANGED = 500
 

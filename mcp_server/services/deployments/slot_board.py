@@ -16,12 +16,12 @@ from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
-from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call, Calls
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.recovery import Recovery
+from mcp_server.services.deployments.reservations import Reservations, require_no_switch
+from mcp_server.services.deployments.slots import Seen, Slots, Step
 from mcp_server.services.plans import draw_token, gate
-from mcp_server.services.recovery import Recovery
-from mcp_server.services.reservations import Reservations, require_no_switch
-from mcp_server.services.slots import Seen, Slots, Step
 
 BOTH: tuple[SlotName, ...] = ("blue", "green")
 

@@ -8,7 +8,7 @@ from functools import partial
 from mcp_server.domain.deployments import Deployment, StepStatus, begun_step, ended_step
 from mcp_server.domain.errors import Conflict
 from mcp_server.ports.store import Intent, Store, Transaction
-from mcp_server.services.settling import end_deployment
+from mcp_server.services.deployments.settling import end_deployment
 from mcp_server.services.works import Tell
 
 WORK = Intent("deploy_project", "quaymaster")

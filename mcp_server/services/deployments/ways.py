@@ -8,7 +8,7 @@ from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.projects import Project
 from mcp_server.domain.slots import SlotPair, Switch
 from mcp_server.ports.store import Reading
-from mcp_server.services.berths import Berth
+from mcp_server.services.deployments.berths import Berth
 
 
 @dataclass(frozen=True, slots=True)

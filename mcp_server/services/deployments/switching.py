@@ -18,12 +18,12 @@ from mcp_server.domain.slots import SlotName, SlotPair, Switch, pair_key
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Reading
 from mcp_server.services.access import chosen_environment, project_of
-from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.moves import Moves
-from mcp_server.services.recovery import Recovery
-from mcp_server.services.slots import Slots, Step
-from mcp_server.services.switch_intents import SwitchBegun, SwitchIntents
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.moves import Moves
+from mcp_server.services.deployments.recovery import Recovery
+from mcp_server.services.deployments.slots import Slots, Step
+from mcp_server.services.deployments.switch_intents import SwitchBegun, SwitchIntents
 from mcp_server.services.works import Tell, Works
 
 WAIT_SECONDS = 60

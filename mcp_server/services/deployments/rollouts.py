@@ -22,14 +22,14 @@ from mcp_server.domain.slots import SlotPair
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.notifier import Notifier, Silence
 from mcp_server.ports.store import Reading, Store
-from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call
-from mcp_server.services.logbook import WORK, Logbook
-from mcp_server.services.outfit import Outfit
-from mcp_server.services.recovery import Recovery
-from mcp_server.services.settling import empty_slot, not_promoted
-from mcp_server.services.slots import Slots
-from mcp_server.services.slots import Step as Passed
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.logbook import WORK, Logbook
+from mcp_server.services.deployments.outfit import Outfit
+from mcp_server.services.deployments.recovery import Recovery
+from mcp_server.services.deployments.settling import empty_slot, not_promoted
+from mcp_server.services.deployments.slots import Slots
+from mcp_server.services.deployments.slots import Step as Passed
 from mcp_server.services.works import Tell, Work, Works, nobody
 
 log = logging.getLogger(__name__)

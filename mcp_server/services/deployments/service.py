@@ -20,9 +20,15 @@ from mcp_server.domain.slots import SlotName, SlotPair, pair_key
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
-from mcp_server.services.berths import Berth
 from mcp_server.services.calls import Call, Calls
-from mcp_server.services.deployment_views import (
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.outfit import Outfit
+from mcp_server.services.deployments.recovery import Recovery
+from mcp_server.services.deployments.reservations import Begun, Reservations, wanted_of
+from mcp_server.services.deployments.rollouts import Rollouts
+from mcp_server.services.deployments.slots import Slots, Variables
+from mcp_server.services.deployments.slots import Step as Passed
+from mcp_server.services.deployments.views import (
     DeploymentList,
     DeploymentView,
     LogView,
@@ -31,13 +37,7 @@ from mcp_server.services.deployment_views import (
     item_of,
     view_of,
 )
-from mcp_server.services.outfit import Outfit
 from mcp_server.services.pages import page_size
-from mcp_server.services.recovery import Recovery
-from mcp_server.services.reservations import Begun, Reservations, wanted_of
-from mcp_server.services.rollouts import Rollouts
-from mcp_server.services.slots import Slots, Variables
-from mcp_server.services.slots import Step as Passed
 from mcp_server.services.works import Works
 
 MAX_WAIT = 600

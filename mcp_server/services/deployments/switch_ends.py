@@ -10,10 +10,10 @@ from mcp_server.domain.happenings import Happening, What
 from mcp_server.domain.receipts import Receipt
 from mcp_server.ports.notifier import Notifier, Silence
 from mcp_server.ports.store import Intent, Store
-from mcp_server.services.recovery import Recovery
-from mcp_server.services.settling import end_switch
-from mcp_server.services.slots import Slots, Step
-from mcp_server.services.ways import Way
+from mcp_server.services.deployments.recovery import Recovery
+from mcp_server.services.deployments.settling import end_switch
+from mcp_server.services.deployments.slots import Slots, Step
+from mcp_server.services.deployments.ways import Way
 
 WORK = Intent("promote", "quaymaster")
 

@@ -20,9 +20,9 @@ from mcp_server.domain.projects import Project
 from mcp_server.domain.routes import NOBODY_LISTENS, Preview, Probe, Repair, Route, repairs
 from mcp_server.domain.slots import SlotName, SlotPair, Switch
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
-from mcp_server.services.berths import Berth
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.slots import Slots
 from mcp_server.services.pages import every
-from mcp_server.services.slots import Slots
 
 log = logging.getLogger(__name__)
 BOTH: tuple[SlotName, ...] = ("blue", "green")

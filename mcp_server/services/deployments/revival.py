@@ -13,9 +13,9 @@ from mcp_server.domain.slots import SlotPair
 from mcp_server.domain.workloads import Observed
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Reading, Store
-from mcp_server.services.berths import Berth
-from mcp_server.services.outfit import Outfit
-from mcp_server.services.slots import DEPLOYMENT, Slots, Step
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.outfit import Outfit
+from mcp_server.services.deployments.slots import DEPLOYMENT, Slots, Step
 
 log = logging.getLogger(__name__)
 RUNNING = ("running", "restarting", "paused")

@@ -34,9 +34,9 @@ from mcp_server.ports.edge import Edge
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.readiness import Readiness
 from mcp_server.ports.store import Store
-from mcp_server.services.berths import Berth
+from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.slot_ports import PORT_TRIES, SlotPorts
 from mcp_server.services.project_networks import ProjectNetworks
-from mcp_server.services.slot_ports import PORT_TRIES, SlotPorts
 from mcp_server.services.works import Tell, nobody
 
 log = logging.getLogger(__name__)
