@@ -23,7 +23,9 @@ class Sources(Protocol):
         ...
 
     def revision(self, root: str, ref: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """What git has under this branch, tag or commit."""
+        """What git has under this branch, tag or commit, as it was committed: no filter of the repository is run, and
+        nothing else that its configuration names.
+        """
         ...
 
     def given(self, archive: bytes) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

@@ -7,6 +7,7 @@ import base64
 import io
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,81 @@ async def test_what_is_built_from_a_path_a_revision_or_an_archive_can_be_deploye
                 await asyncio.sleep(0.05)
         other = await desk.done("build_image", arguments | {"version": "d"})
         assert (other["status"], other["image_id"] == built["image_id"]) == ("done", False)
+
+
+def repository(root: Path, files: dict[str, str]) -> Callable[..., str]:
+    """One commit with a tag; what is returned runs git there."""
+
+    def git(*words: str, given: str | None = None) -> str:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(root)]
+        done = subprocess.run(
+            ["git", *who, *words], input=given, capture_output=True, text=True, check=True, timeout=30
+        )
+        return done.stdout.strip()
+
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    git("tag", "-a", "v1.2", "-m", "v1.2")
+    return git
+
+
+async def revision(root: Path, ref: str) -> dict[str, str]:
+    async with ProjectSources().revision(str(root), ref) as pieces:
+        data = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        opened = {entry.name: tar.extractfile(entry) for entry in tar if entry.isfile()}
+        return {name: file.read().decode() for name, file in opened.items() if file is not None}
+
+
+SIGNATURE = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END PGP SIGNATURE-----\n"
+
+
+async def test_nothing_that_a_repositorys_configuration_names_is_run(tmp_path: Path):
+    """Whoever may write into a project's folder is not the server's user."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$0 $*" >> {ran}\nexit 1\n')
+    program.chmod(0o755)
+    attributes = "a.txt filter=one\nb.txt filter=two\nc.txt export-subst\n"
+    files = {".gitattributes": attributes, "a.txt": "a", "b.txt": "b", "c.txt": "$Format:%G?$"}
+    git = repository(tmp_path / "app", files)
+    told = git("cat-file", "commit", "HEAD").replace("\n\n", f"\n{SIGNATURE}\n", 1) + "\n"
+    git("update-ref", "refs/heads/signed", git("hash-object", "-t", "commit", "-w", "--stdin", given=told))
+    # A commit whose tree is not here, and a way to fetch it.
+    lost = git("commit-tree", "-m", "lost", "HEAD^{tree}").strip()
+    (tmp_path / "app" / ".git" / "refs" / "heads" / "lost").write_text(f"{lost[::-1]}\n")
+    for name, value in {
+        "filter.one.smudge": f"{program}",
+        "filter.two.process": f"{program}",
+        "gpg.program": f"{program}",
+        "core.fsmonitor": f"{program}",
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": str(tmp_path / "app"),
+        "remote.origin.uploadpack": f"{program}",
+    }.items():
+        git("config", name, value)
+    (tmp_path / "app" / ".git" / "info").mkdir(exist_ok=True)
+    (tmp_path / "app" / ".git" / "info" / "attributes").write_text("* filter=one\n")
+    found = await revision(tmp_path / "app", "signed")
+    assert (found["a.txt"], found["b.txt"]) == ("a", "b")
+    with pytest.raises(Invalid):
+        await revision(tmp_path / "app", "lost")
+    assert not ran.exists()
+
+
+async def test_a_revision_is_that_of_the_projects_folder_and_names_its_version(tmp_path: Path):
+    version = "$Format:%H %(describe:tags=true)$"
+    files = {"x.txt": "x", "app/.gitattributes": "v.txt export-subst\n", "app/Dockerfile": "FROM x\n"}
+    git = repository(tmp_path / "top", {**files, "v.txt": version, ".gitattributes": "v.txt export-subst\n"})
+    assert set(await revision(tmp_path / "top" / "app", "HEAD")) == {".gitattributes", "Dockerfile"}
+    whole = await revision(tmp_path / "top", "v1.2")
+    assert whole["v.txt"] == f"{git('rev-parse', 'HEAD')} v1.2"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(Invalid, match="not a git repository"):
+        await revision(tmp_path / "none", "HEAD")

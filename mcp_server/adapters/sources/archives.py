@@ -6,7 +6,6 @@ import os
 import posixpath
 import re
 import stat
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
@@ -16,12 +15,12 @@ from typing import IO
 
 import anyio.to_thread
 
+from mcp_server.adapters.sources.revisions import archive
 from mcp_server.domain.dockerignore import Ignored
 from mcp_server.domain.errors import Invalid, Unavailable
 
 LARGEST = 512 * 1024 * 1024
 PIECE = 1024 * 1024
-GIT_SECONDS = 120
 REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~-]{0,199}")
 DOTENV = re.compile(r"\.env(?:rc|\..*)?")
 IGNORE = ".dockerignore"
@@ -41,7 +40,7 @@ class ProjectSources:
     async def revision(self, root: str, ref: str) -> AsyncIterator[AsyncIterator[bytes]]:
         if not REF.fullmatch(ref) or ".." in ref:
             raise Invalid.field("ref", "a branch, tag or commit")
-        async with _spooled(lambda file: _archive(root, ref, file)) as pieces:
+        async with _spooled(lambda file: archive(root, ref, file)) as pieces:
             yield pieces
 
     @asynccontextmanager
@@ -125,14 +124,3 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     return entry
-
-
-def _archive(root: str, ref: str, file: IO[bytes]) -> None:
-    command = ["git", "-C", root, "archive", "--format=tar", "--end-of-options", ref]
-    try:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, timeout=GIT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"git cannot be run ({type(error).__name__})") from error
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip()[-200:]
-        raise Invalid(f"git has no such revision in the project's path: {words}")
