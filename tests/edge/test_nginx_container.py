@@ -100,10 +100,32 @@ async def test_it_is_started_switched_left_alone_and_comes_back_with_its_slot_wh
         while await edge.connections(target(edge, owner, "green")):
             await anyio.sleep(0.1)
     await orchestrator.remove(Ref(name=edge.network, owner=owner))
-    assert "No nginx" in (await edge.check())[0]
+    assert f"'docker logs {edge.network}'" in (await edge.check())[0]
     await edge.ensure()
     with anyio.fail_after(20):
         while (await edge.probe(HOST))[0].slot != "green":
+            await anyio.sleep(0.1)
+    assert await edge.check() == ()
+
+
+async def test_a_file_that_somebody_broke_is_told_and_written_again_even_when_nginx_ended_over_it(
+    edge: NginxEdge, orchestrator: DockerOrchestrator, owner: Owner, image: Callable[[str], str]
+) -> None:
+    await served(edge, orchestrator, owner, image)
+    assert edge.network is not None
+    written = edge.file.read_text()
+    edge.file.write_text("garbage;;\n")
+    assert f"{edge.file} is not as Quaymaster wrote it" in (await edge.check())[0]
+    proxy = Ref(name=edge.network, owner=owner)
+    await orchestrator.stop(proxy)
+    await orchestrator.start(proxy)
+    with anyio.fail_after(20):
+        while (found := await orchestrator.inspect(edge.network)) is None or found.state != "restarting":
+            await anyio.sleep(0.02)
+    await edge.ensure()
+    assert edge.file.read_text() == written
+    with anyio.fail_after(20):
+        while (await edge.probe(HOST))[0].slot != "blue":
             await anyio.sleep(0.1)
     assert await edge.check() == ()
 

@@ -111,11 +111,20 @@ class EdgeContainer:
         done = await self._orchestrator.exec(self.ref, ("cat", *TABLES), timeout=10)
         return established(done.stdout.decode(errors="replace"), {address}, target.port)
 
+    def unanswered(self, *, needed: bool) -> str | None:
+        """What to say of a container that does not answer; it is made with the first deployment."""
+        if not needed:
+            return None
+        return (
+            f"The edge's container {self.name} does not answer on its port: a running Quaymaster starts it within a "
+            f"minute; where it does not, 'docker logs {self.name}' says why."
+        )
+
     async def _is_up(self, wanted: Workload) -> bool:
         found = await self._orchestrator.inspect(self.name)
         if found is not None and found.owner != self._owner:
             raise Conflict(f"The container {self.name} is not this installation's; nothing was changed.")
-        return found is not None and found.running and _runs(found, wanted)
+        return found is not None and found.running and not _broken(found) and _runs(found, wanted)
 
     async def _bring_up(self, wanted: Workload, fitted: Callable[[], Awaitable[Workload]]) -> None:
         """Looked at once more: whoever had the turn before may have done it."""
@@ -124,8 +133,11 @@ class EdgeContainer:
         found = await self._orchestrator.inspect(self.name)
         if found is None or not _runs(found, wanted):
             await self._replace(wanted, fitted)
-        else:
-            await self._orchestrator.start(wanted.ref)
+            return
+        if _broken(found):
+            # The engine waits longer after each try: what kept it from running may be gone by now.
+            await self._orchestrator.stop(wanted.ref)
+        await self._orchestrator.start(wanted.ref)
 
     async def _replace(self, wanted: Workload, fitted: Callable[[], Awaitable[Workload]]) -> None:
         """A proxy that runs another configuration goes first: both would want the same ports."""
@@ -159,6 +171,11 @@ class EdgeContainer:
             return host
         owned = await self._orchestrator.list({"quaymaster.installation": self._owner.installation})
         return next((one.name for one in owned if alias(one.name) == host), host)
+
+
+def _broken(found: Observed) -> bool:
+    """It ended, and the engine is about to try it again."""
+    return found.state == "restarting"
 
 
 def _runs(found: Observed, wanted: Workload) -> bool:

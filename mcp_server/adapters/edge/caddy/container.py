@@ -79,6 +79,9 @@ class ContainerCaddy:
     async def connections(self, target: Target) -> int:
         return await self._container.connections(target)
 
+    def unanswered(self, *, needed: bool) -> str | None:
+        return self._container.unanswered(needed=needed)
+
     def _workload(self, settings: CaddySettings) -> Workload:
         return container(
             settings,

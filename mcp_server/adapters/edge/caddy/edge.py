@@ -39,6 +39,10 @@ class Caddy(Protocol):
 
     async def connections(self, target: Target) -> int: ...
 
+    def unanswered(self, *, needed: bool) -> str | None:
+        """What to say when nobody answers on the public port; None when nobody has to. `needed`: there are routes."""
+        ...
+
 
 class CaddyEdge:
     """`ports.edge.Edge`. The token of settings and door is the directory's own (`SwitchDirectory.token`)."""
@@ -129,7 +133,8 @@ class CaddyEdge:
         problems = list(await _in_thread(self._directory.doubts))
         running = await self._observed()
         if running is None:
-            problems.append("No Caddy of this installation answers on the edge's port: start it.")
+            needed = bool(await self.routes())
+            problems += filter(None, [self._caddy.unanswered(needed=needed)])
         elif running == blind(self._settings):
             problems.append(
                 f"Caddy's user cannot read {self._settings.switch}: set QUAYMASTER_EDGE_DIR to a directory that it may "

@@ -61,3 +61,6 @@ class HostCaddy:
         """Everything on this host that is connected there, so never fewer than Caddy's own."""
         found = await anyio.to_thread.run_sync(tables)
         return established(found, {target.host}, target.port)
+
+    def unanswered(self, *, needed: bool) -> str | None:
+        return "No Caddy of this installation answers on the edge's port: start it."

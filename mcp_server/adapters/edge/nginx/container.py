@@ -95,6 +95,9 @@ class ContainerNginx:
     def connections(self, target: Target) -> int:
         return anyio.from_thread.run(self._container.connections, target)
 
+    def unanswered(self, file: Path, *, needed: bool) -> str | None:
+        return self._container.unanswered(needed=needed)
+
     def _run(self, *arguments: str) -> Executed:
         return anyio.from_thread.run(self._container.exec, "nginx", "-c", CONFIG, *arguments)
 

@@ -51,6 +51,10 @@ class Nginx(Protocol):
 
     def connections(self, target: Target) -> int: ...
 
+    def unanswered(self, file: Path, *, needed: bool) -> str | None:
+        """What to say when nobody answers on the public port; None when nobody has to. `needed`: there are routes."""
+        ...
+
 
 class NginxEdge:
     """`ports.edge.Edge`, with less: a change is a reload, which closes idle connections of every project.
@@ -145,12 +149,16 @@ class NginxEdge:
     async def check(self) -> tuple[str, ...]:
         problems = list(await _in_thread(self._directory.doubts))
         running = (await _in_thread(lambda: self._ask(NOWHERE, "/", secure=False))).edge
+        sites = await _in_thread(self._sites)
         if running is None:
-            problems.append(
-                f"No nginx of this installation answers on the edge's port: let it include {self.file}."
-            )
-        elif running != generation(self._settings, await _in_thread(self._sites)):
+            needed = bool(await self.routes())
+            problems += filter(None, [self._nginx.unanswered(self.file, needed=needed)])
+        elif running != generation(self._settings, sites):
             problems.append("nginx does not run the present file: reload it.")
+        if await _in_thread(lambda: _read(self.file)) not in (None, text(self._settings, sites)):
+            problems.append(
+                f"{self.file} is not as Quaymaster wrote it: a running Quaymaster writes it again within a minute."
+            )
         return tuple(problems)
 
     async def close(self) -> None:
@@ -173,9 +181,11 @@ class NginxEdge:
         return done
 
     def _begin(self) -> None:
-        """There is a file before nginx looks for it."""
-        if _read(self.file) is None:
-            _replace(self.file, text(self._settings, self._sites()))
+        """There is a file of ours before nginx looks for it: what others wrote may keep it from starting."""
+        with locked(self._directory.root / "nginx.lock"):
+            wanted = text(self._settings, self._sites())
+            if _read(self.file) != wanted and self._running() is None:
+                _replace(self.file, wanted)
         self._nginx.up(lambda: self._running() is not None)
 
     def _bring_about(self, *, must_run: bool = True) -> None:

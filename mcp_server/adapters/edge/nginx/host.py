@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mcp_server.adapters.edge.nginx import master
 from mcp_server.adapters.edge.sockets import established, tables
@@ -52,6 +53,11 @@ class HostNginx:
                 f"nginx could not be told to reload: {done.stderr.strip()[-200:]}",
                 next="Let Quaymaster's user send nginx signals.",
             )
+
+    def unanswered(self, file: Path, *, needed: bool) -> str | None:
+        return (
+            f"No nginx of this installation answers on the edge's port: start it, and let it include {file}."
+        )
 
     def connections(self, target: Target) -> int:
         """Everything on this host that is connected there, so never fewer than nginx's own."""
