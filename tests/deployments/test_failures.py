@@ -230,7 +230,7 @@ async def test_grace_ends_by_itself_and_an_ended_one_is_no_way_back(harbour: Har
 async def test_the_grace_slot_is_the_lifeboat_of_an_unhealthy_active_one(harbour: Harbour) -> None:
     async with harbour.server() as desk:
         await active_v1(desk, harbour)
-        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        await desk.done("deploy_project", harbour.deploy("demo-checked"))
         await desk.done("promote", {"project": harbour.project})
         harbour.ask("/unhealthy")
         with anyio.fail_after(20):

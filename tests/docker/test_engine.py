@@ -246,7 +246,7 @@ async def test_a_dump_and_a_restore_pass_through_a_command_inside(
 async def test_a_slot_runs_by_its_image_id_and_is_found_by_its_labels(
     orchestrator: DockerOrchestrator, image: Images, owner: Owner, name: Name
 ) -> None:
-    found = await orchestrator.ensure_image(image("demo"))
+    found = await orchestrator.ensure_image(image("demo-checked"))
     assert (found.user, found.has_health_check, found.ports, found.digest) == ("app", True, (8080,), None)
     await orchestrator.ensure_network(Network(name=name("net"), owner=owner))
     greeting = 'it\'s $(whoami) "x" `y` {{z}} ${HOME}'

@@ -165,9 +165,11 @@ def _demo_config(version: str, check: dict[str, Any] | None = None) -> dict[str,
 
 RECIPES = {
     "busybox": Recipe("busybox:1", _busybox, {"Env": ["PATH=/bin"], "Cmd": ["sh"]}),
-    "demo": Recipe("demo:v1", _demo, _demo_config("v1", DEMO_CHECK)),
-    "demo-v2": Recipe("demo:v2", _demo, _demo_config("v2", DEMO_CHECK)),
+    "demo": Recipe("demo:v1", _demo, _demo_config("v1")),
+    "demo-v2": Recipe("demo:v2", _demo, _demo_config("v2")),
     "demo-plain": Recipe("demo:plain", _demo, _demo_config("plain")),
+    # The engine starts a program in it each second: only for tests that are about the check.
+    "demo-checked": Recipe("demo:checked", _demo, _demo_config("checked", DEMO_CHECK)),
     "postgres": Recipe(
         "postgres:16",
         _postgres,
