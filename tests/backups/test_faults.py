@@ -71,9 +71,9 @@ def strangers(server: ServerProcess, berth: Berth) -> Any:
 @pytest.mark.parametrize(
     ("engine_kind", "step"),
     [
-        ("sqlite", "backups.noted"),
+        pytest.param("sqlite", "backups.noted", marks=WHOLE),
         ("sqlite", "backups.file.written"),
-        ("sqlite", "backups.written"),
+        pytest.param("sqlite", "backups.written", marks=WHOLE),
         ("sqlite", "backups.proved"),
         pytest.param("postgres", "backups.written", marks=WHOLE),
         ("postgres", "backups.restored"),
@@ -109,11 +109,11 @@ def test_a_backup_that_dies_after_it_settled_is_kept_and_comes_back(berth: Berth
 @pytest.mark.parametrize(
     ("engine_kind", "step", "rows"),
     [
-        ("sqlite", "restore.backed_up", 2),
+        pytest.param("sqlite", "restore.backed_up", 2, marks=WHOLE),
         ("sqlite", "restore.proved", 2),
         ("sqlite", "restore.swapped", ROWS),
         pytest.param("postgres", "restore.proved", 2, marks=WHOLE),
-        ("postgres", "restore.closed", 2),
+        pytest.param("postgres", "restore.closed", 2, marks=WHOLE),
         ("postgres", "restore.renamed", ROWS),
         pytest.param("postgres", "restore.swapped", ROWS, marks=WHOLE),
     ],
@@ -142,7 +142,7 @@ def test_a_restore_that_dies_leaves_the_old_or_the_new_contents_whole(
 @pytest.mark.parametrize(
     ("engine_kind", "step"),
     [
-        ("sqlite", "branch.noted"),
+        pytest.param("sqlite", "branch.noted", marks=WHOLE),
         ("sqlite", "branch.copied"),
         pytest.param("postgres", "branch.roles", marks=WHOLE),
         ("postgres", "branch.copied"),

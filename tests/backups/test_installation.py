@@ -175,10 +175,10 @@ async def _touched(tx: Any, *, number: int) -> None:
 @pytest.mark.parametrize(
     ("step", "state"),
     [
-        ("installation.noted", "failed"),
+        pytest.param("installation.noted", "failed", marks=pytest.mark.soak),
         ("backups.file.written", "failed"),
         ("installation.written", "kept"),
-        ("installation.proved", "kept"),
+        pytest.param("installation.proved", "kept", marks=pytest.mark.soak),
     ],
 )
 def test_a_backup_that_dies_is_kept_when_it_was_written_to_its_end_and_else_failed(

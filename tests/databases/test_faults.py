@@ -22,7 +22,12 @@ from tests.services.waiting import wait_until
 KILLED = -9
 WHOLE = pytest.mark.soak
 COLD = [
-    f"databases.create.{step}" for step in ("reserved", "prepared", "created", "started", "ready", "made")
+    "databases.create.reserved",
+    pytest.param("databases.create.prepared", marks=WHOLE),
+    "databases.create.created",
+    pytest.param("databases.create.started", marks=WHOLE),
+    pytest.param("databases.create.ready", marks=WHOLE),
+    "databases.create.made",
 ]
 
 
@@ -122,7 +127,12 @@ def test_a_creation_that_dies_after_it_settled_stands(berth: Berth, step: str) -
 
 
 @pytest.mark.parametrize(
-    "step", ["databases.create.reserved", "databases.create.file", "databases.create.made"]
+    "step",
+    [
+        pytest.param("databases.create.reserved", marks=WHOLE),
+        "databases.create.file",
+        pytest.param("databases.create.made", marks=WHOLE),
+    ],
 )
 def test_a_file_whose_creation_dies_goes_and_can_be_made_anew(berth: Berth, step: str) -> None:
     berth.dies(step, "create_database", project=berth.shop, engine="sqlite")
@@ -133,7 +143,12 @@ def test_a_file_whose_creation_dies_goes_and_can_be_made_anew(berth: Berth, step
 
 
 @pytest.mark.parametrize(
-    "step", ["databases.create.fell_back", "databases.create.file", "databases.left.removed"]
+    "step",
+    [
+        "databases.create.fell_back",
+        pytest.param("databases.create.file", marks=WHOLE),
+        pytest.param("databases.left.removed", marks=WHOLE),
+    ],
 )
 def test_a_fallback_that_dies_leaves_nothing(berth: Berth, image: Callable[[str], str], step: str) -> None:
     berth.settings["QUAYMASTER_POSTGRES_IMAGE"] = image("busybox")
@@ -145,7 +160,9 @@ def test_a_fallback_that_dies_leaves_nothing(berth: Berth, image: Callable[[str]
         assert ask(server, "create_database", project=berth.shop)["engine"] == "sqlite"
 
 
-@pytest.mark.parametrize("step", ["databases.create.given_up", "databases.left.removed"])
+@pytest.mark.parametrize(
+    "step", [pytest.param("databases.create.given_up", marks=WHOLE), "databases.left.removed"]
+)
 def test_giving_up_is_ended_by_the_next_start(berth: Berth, image: Callable[[str], str], step: str) -> None:
     berth.settings["QUAYMASTER_POSTGRES_IMAGE"] = image("busybox")
     berth.dies(step, "create_database", project=berth.shop, engine="postgres")
@@ -153,7 +170,9 @@ def test_giving_up_is_ended_by_the_next_start(berth: Berth, image: Callable[[str
         berth.settled(server, lambda: nothing(berth, server), "nothing to be left")
 
 
-@pytest.mark.parametrize("step", ["databases.claim.renamed", "databases.claim.password"])
+@pytest.mark.parametrize(
+    "step", ["databases.claim.renamed", pytest.param("databases.claim.password", marks=WHOLE)]
+)
 def test_a_claim_that_dies_leaves_nothing_of_the_standby(berth: Berth, step: str) -> None:
     berth.settings["QUAYMASTER_WARM_POOL"] = "1"
     with berth.server() as server:
@@ -185,7 +204,14 @@ def warm(server: ServerProcess) -> str | None:
     return found
 
 
-@pytest.mark.parametrize("step", ["databases.pool.reserved", "databases.pool.created", "databases.pool.made"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("databases.pool.reserved", marks=WHOLE),
+        "databases.pool.created",
+        pytest.param("databases.pool.made", marks=WHOLE),
+    ],
+)
 def test_a_standby_whose_making_dies_is_cleared_and_made_anew(berth: Berth, step: str) -> None:
     with berth.server(step, QUAYMASTER_WARM_POOL="1") as server:
         ask(server, "create_project", name=berth.shop)
@@ -198,7 +224,12 @@ def test_a_standby_whose_making_dies_is_cleared_and_made_anew(berth: Berth, step
 
 
 @pytest.mark.parametrize(
-    "step", ["databases.delete.noted", "databases.delete.removed", "databases.delete.forgotten"]
+    "step",
+    [
+        "databases.delete.noted",
+        "databases.delete.removed",
+        pytest.param("databases.delete.forgotten", marks=WHOLE),
+    ],
 )
 def test_a_deletion_that_dies_is_ended_by_the_next_start(berth: Berth, step: str) -> None:
     with berth.server() as server:
@@ -214,9 +245,9 @@ def test_a_deletion_that_dies_is_ended_by_the_next_start(berth: Berth, step: str
 @pytest.mark.parametrize(
     ("engine_kind", "step"),
     [
-        ("sqlite", "databases.delete.noted"),
+        pytest.param("sqlite", "databases.delete.noted", marks=WHOLE),
         ("sqlite", "databases.delete.backed_up"),
-        ("sqlite", "databases.delete.removed"),
+        pytest.param("sqlite", "databases.delete.removed", marks=WHOLE),
         pytest.param("postgres", "databases.delete.noted", marks=WHOLE),
         ("postgres", "databases.delete.backed_up"),
     ],
@@ -339,7 +370,12 @@ def on_shared(url: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    "step", ["databases.rotate.noted", "databases.rotate.altered", "databases.rotate.settled"]
+    "step",
+    [
+        pytest.param("databases.rotate.noted", marks=WHOLE),
+        "databases.rotate.altered",
+        pytest.param("databases.rotate.settled", marks=WHOLE),
+    ],
 )
 def test_a_rotation_that_dies_ends_with_a_password_that_works(berth: Berth, step: str) -> None:
     with berth.server() as server:

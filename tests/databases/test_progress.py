@@ -60,7 +60,7 @@ async def listening(berth: Berth, transport: str) -> AsyncIterator[Listener]:
             yield Listener(client)
 
 
-@pytest.mark.parametrize("transport", ["http", "stdio"])
+@pytest.mark.parametrize("transport", ["http", pytest.param("stdio", marks=pytest.mark.soak)])
 async def test_every_step_of_long_work_is_told_and_no_secret(berth: Berth, transport: str) -> None:
     async with listening(berth, transport) as listener:
         await listener.asks("create_project", name=berth.shop)

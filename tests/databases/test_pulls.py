@@ -32,7 +32,7 @@ async def nothing_is_left(listener: Listener, berth: Berth) -> None:
     assert not list((berth.home / "databases").rglob("*.db*"))
 
 
-@pytest.mark.parametrize("transport", ["http", "stdio"])
+@pytest.mark.parametrize("transport", [pytest.param("http", marks=pytest.mark.soak), "stdio"])
 async def test_a_missing_image_is_pulled_and_the_caller_hears_layers_and_bytes(
     berth: Berth,
     registry: ImageRegistry,
