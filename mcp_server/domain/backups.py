@@ -187,7 +187,7 @@ def due(backups: Sequence[Backup], hours: float, now: Moment) -> bool:
 
 def expired(backups: Sequence[Backup], retention: Retention, now: Moment) -> tuple[Backup, ...]:
     """Which of one home's backups may go. Of each database the newest verified one stays for ever; failed ones
-    go after a day."""
+    go after a day. What somebody restores stays until that is over."""
     gone: list[Backup] = []
     by_database: dict[tuple[str, str | None, str | None], list[Backup]] = {}
     for backup in backups:
@@ -199,6 +199,6 @@ def expired(backups: Sequence[Backup], retention: Retention, now: Moment) -> tup
     for kept in by_database.values():
         kept.sort(key=lambda backup: (backup.created_at, backup.id), reverse=True)
         for backup in kept[retention.most :]:
-            if (now - backup.created_at).days >= retention.days:
+            if backup.worker is None and (now - backup.created_at).days >= retention.days:
                 gone.append(backup)
     return tuple(sorted(gone, key=lambda backup: (backup.created_at, backup.id)))

@@ -120,7 +120,10 @@ class Promotions:
 
     async def _open_again(self, database: Database) -> None:
         """A way back that died may have left the role reading only. Ours first: nobody compares meanwhile."""
-        me = self._parts.workers.me
+        me, home = self._parts.workers.me, self._parts.site.home
+        backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
+        if any(one.worker == database.worker for one in backups):
+            return  # It died amid a restore, whose settling needs its mark and does this as well.
         if not await self._handed(database, database.worker, me):
             return
         try:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
+from mcp_server.domain.database_copies import closed
 from mcp_server.domain.errors import Conflict, Corrupt, QuaymasterError
+from mcp_server.ports.store import Transaction
+from mcp_server.services.backups.settling import TEND
 from tests.backups.conftest import Vault
 
 SCHEMA = [
@@ -78,6 +82,35 @@ async def test_a_restore_that_fails_leaves_the_database_as_it_was_and_open(vault
         await vault.restore(made.id)
     assert await vault.sql("SELECT count(*) FROM people") == 0
     assert await vault.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'qm%'") == 0
+
+
+async def test_another_projects_database_that_a_dead_restore_closed_is_opened_again(vault: Vault) -> None:
+    await filled(vault)
+    await vault.yard.add_project("web")
+    await vault.yard.create("web", engine="postgres")
+    made = await vault.back_up()
+    dead = f"w{'0' * 24}"
+
+    async def marked(tx: Transaction) -> None:
+        backup, database = await tx.backups.hold(made.id), await tx.databases.hold(web.key)
+        assert backup is not None
+        assert database is not None
+        await tx.backups.save(backup.change(worker=dead))
+        await tx.databases.save(database.change(worker=dead))
+
+    web = await vault.yard.record("web")
+    assert web is not None
+    assert web.place is not None
+    assert web.access is not None
+    await vault.yard.store.run(marked, TEND)
+    await vault.yard.databases.parts.servers.run_sql(web.place.ref, closed(web.access))
+    with pytest.raises(asyncpg.PostgresError):
+        await vault.sql("SELECT 1", project="web")
+    await vault.backups.tending.tend()
+    assert await vault.sql("SELECT 1", project="web") == 1
+    settled = await vault.yard.record("web")
+    assert settled is not None
+    assert (settled.worker, (await vault.record(made.id)).worker) == (None, None)
 
 
 async def test_a_copy_that_differs_is_no_backup(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mcp_server.domain.backups import Backup, Retention, TableSum, differences, due, expired
 from mcp_server.ports.store import Transaction
-from mcp_server.services.backups.tending import TEND
+from mcp_server.services.backups.settling import TEND
 from tests.tools.desk import Desk, opened
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
@@ -162,6 +162,39 @@ async def test_what_a_dead_process_began_is_failed_and_its_files_go(tmp_path: Pa
         assert (found.stage, found.worker, found.error) == ("failed", None, "its server process ended")
         # A whole file of which nobody knows may be newer than a store that was restored.
         assert {file.name for file in folder.iterdir()} == {kept.file, "b-nobodys.qmbackup"}
+
+
+async def test_a_plan_made_right_after_a_restore_broke_off_is_good_for_its_call(tmp_path: Path) -> None:
+    async with opened(tmp_path) as desk:
+        await prepared(desk)
+        made = await desk.done("backup_database", {"project": "shop"})
+        await broken_off(desk, made["id"], f"w{'0' * 24}")
+        plan = await desk.done("restore_database", {"backup_id": made["id"]})
+        await desk.house.backups.tending.tend()  # the leader's look, which used to come between
+        done = await desk.done(
+            "restore_database", {"backup_id": made["id"], "plan_token": plan["plan_token"]}
+        )
+        assert done["status"] == "done"
+
+
+async def test_a_backup_that_somebody_restores_is_not_restored_by_another(tmp_path: Path) -> None:
+    async with opened(tmp_path) as desk:
+        await prepared(desk)
+        made = await desk.done("backup_database", {"project": "shop"})
+        await broken_off(desk, made["id"], desk.house.workers.me)
+        refused = (await desk.call("restore_database", {"backup_id": made["id"]})).structured_content
+        assert (refused["code"], refused["next"]) == ("CONFLICT", "Try again in a few seconds.")
+
+
+async def broken_off(desk: Desk, backup_id: str, worker: str) -> None:
+    """The marks of a restore in the middle."""
+
+    async def marked(tx: Transaction) -> None:
+        backup = await tx.backups.hold(backup_id)
+        assert backup is not None
+        await tx.backups.save(backup.change(worker=worker))
+
+    await desk.house.store.run(marked, TEND)
 
 
 async def test_the_schedule_makes_what_is_due_and_no_more(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.backups.copying import Copying
 from mcp_server.services.backups.keeping import Keeping
 from mcp_server.services.backups.restoring import Restoring
-from mcp_server.services.backups.tending import TEND, Tending
+from mcp_server.services.backups.settling import TEND, Settling
+from mcp_server.services.backups.tending import Tending
 from mcp_server.services.backups.views import BackupList, BackupView, item_of, view_of
 from mcp_server.services.calls import Call
 from mcp_server.services.databases.holding import Holding
@@ -65,11 +66,12 @@ class Backups:
         self._copying = Copying(parts, files, sums, copies, scratch)
         self._restoring = Restoring(parts, self._copying, copies, self.make)
         self._keeping = Keeping(parts.store, files, TEND)
+        self._settling = Settling(parts, self._copying, self._keeping)
         self.tending = Tending(
             parts,
             files,
             scratch,
-            self._copying,
+            self._settling,
             self._keeping,
             self.make,
             retention=retention or Retention(),
@@ -132,12 +134,19 @@ class Backups:
         name = project or chosen.project or ""
         scope = environment if project is not None or environment is not None else chosen.environment
         noted: list[Database] = []
+        # Later it would undo what begins now, and make its plan stale.
+        await self._settling.settle()
 
         async def transaction(tx: Transaction) -> PlanResult:
             noted.clear()
             backup = await tx.backups.hold(chosen.id)
             if backup is None or backup.stage != "kept":
                 raise Conflict("this backup is not verified, and is not restored")
+            if backup.worker is not None:
+                raise Conflict(
+                    "this backup is being restored, or what a broken-off restore of it left is being put right",
+                    next="Try again in a few seconds.",
+                )
             database = await self._holding.held(tx, call, name, scope)
             if database.engine != backup.engine:
                 raise Conflict(f"the backup is of {backup.engine}, the database on {database.engine}")

@@ -7,19 +7,15 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from mcp_server.domain.backups import Backup, Reason, Retention, due, expired
-from mcp_server.domain.database_copies import put_right
+from mcp_server.domain.backups import Reason, Retention, due, expired
 from mcp_server.domain.databases import Database
 from mcp_server.domain.errors import QuaymasterError
 from mcp_server.ports.backups import BackupFiles, Scratch
-from mcp_server.ports.store import Intent, Transaction
-from mcp_server.services.backups.copying import Copying
-from mcp_server.services.backups.dumps import Dumps
 from mcp_server.services.backups.keeping import Keeping
+from mcp_server.services.backups.settling import Settling
 from mcp_server.services.databases.parts import Parts
 
 log = logging.getLogger(__name__)
-TEND = Intent("tend_backups", "quaymaster")
 BETWEEN_LOOKS = 60.0
 
 Make = Callable[[Database, Reason], Awaitable[str]]
@@ -34,7 +30,7 @@ class Tending:
         parts: Parts,
         files: BackupFiles,
         scratch: Scratch,
-        copying: Copying,
+        settling: Settling,
         keeping: Keeping,
         make: Make,
         *,
@@ -44,9 +40,8 @@ class Tending:
         self._parts = parts
         self._files = files
         self._scratch = scratch
-        self._copying = copying
+        self._settling = settling
         self._keeping = keeping
-        self._dumps = Dumps(parts.engine, parts.servers)
         self._make = make
         self._retention = retention
         self._hours = hours
@@ -65,11 +60,7 @@ class Tending:
     async def tend(self) -> None:
         """Once: what dead processes began is settled, what has had its time goes."""
         home = self._parts.site.home
-        backups = await self._parts.store.read(lambda tx: tx.backups.of_home(home))
-        for backup in backups:
-            dead = backup.worker is not None and not self._parts.workers.alive(backup.worker)
-            if dead and backup.subject in ("database", "outside"):
-                await self._settle_dead(backup)
+        await self._settling.settle()
         now = await self._parts.store.read(lambda tx: tx.now())
         for backup in expired(
             await self._parts.store.read(lambda tx: tx.backups.of_home(home)), self._retention, now
@@ -103,30 +94,3 @@ class Tending:
             except QuaymasterError as error:
                 log.warning("no backup of %s: %s", database.key, error.message)
         return made
-
-    async def _settle_dead(self, backup: Backup) -> None:
-        """Its process is gone: a scratch database may stand there, or a database be closed for a swap."""
-        databases = await self._parts.store.read(lambda tx: tx.databases.of_project(backup.project or ""))
-        for database in databases:
-            if database.path is not None and database.home == self._parts.site.home:
-                file = await self._copying.sqlite_file(database)
-                await self._parts.files.remove(file.root, f"{file.path}.{backup.id}.new")
-            ready = database.stage == "ready" and database.wanted == "running"
-            if database.place is None or database.access is None or not ready:
-                continue
-            if database.home == self._parts.site.home:
-                try:
-                    await self._dumps.run_sql(database.place, put_right(database.access, backup.id))
-                except QuaymasterError as error:
-                    log.info("%s is put right later: %s", database.key, error.message)
-                    return
-        if backup.stage == "writing":
-            await self._keeping.give_up(backup, "its server process ended")
-            return
-
-        async def transaction(tx: Transaction) -> None:
-            held = await tx.backups.hold(backup.id)
-            if held is not None and held.worker == backup.worker:
-                await tx.backups.save(held.change(worker=None))
-
-        await self._parts.store.run(transaction, TEND)
