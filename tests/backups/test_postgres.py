@@ -90,6 +90,10 @@ async def test_another_projects_database_that_a_dead_restore_closed_is_opened_ag
     await vault.yard.create("web", engine="postgres")
     made = await vault.back_up()
     dead = f"w{'0' * 24}"
+    web = await vault.yard.record("web")
+    assert web is not None
+    assert web.place is not None
+    assert web.access is not None
 
     async def marked(tx: Transaction) -> None:
         backup, database = await tx.backups.hold(made.id), await tx.databases.hold(web.key)
@@ -98,10 +102,6 @@ async def test_another_projects_database_that_a_dead_restore_closed_is_opened_ag
         await tx.backups.save(backup.change(worker=dead))
         await tx.databases.save(database.change(worker=dead))
 
-    web = await vault.yard.record("web")
-    assert web is not None
-    assert web.place is not None
-    assert web.access is not None
     await vault.yard.store.run(marked, TEND)
     await vault.yard.databases.parts.servers.run_sql(web.place.ref, closed(web.access))
     with pytest.raises(asyncpg.PostgresError):
