@@ -174,6 +174,14 @@ async def test_a_provider_that_fails_leaves_a_pending_name_that_verify_goes_on_w
     assert (await pier.do("verify_domain", domain="demo.example.org")).status == "active"
 
 
+async def test_a_provider_that_cannot_be_asked_first_keeps_nothing_and_advises_the_same_call(pier: Pier):
+    pier.service.failures = [500] * 3
+    with pytest.raises(Unavailable) as refused:
+        await pier.do("add_domain", project="app", domain="demo.example.org")
+    assert refused.value.next == "Try again in a minute."
+    assert (await pier.do("list_domains", project="app")).domains == ()
+
+
 async def test_records_that_others_made_are_a_conflict_before_anything_is_kept(pier: Pier):
     pier.service.add("example.org", "CNAME", "www.example.org", "their.example.com")
     with pytest.raises(Conflict, match="not made here") as caught:

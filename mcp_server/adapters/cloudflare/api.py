@@ -16,7 +16,7 @@ PER_PAGE = 100
 MOST_PAGES = 200
 TRIES = 3
 MOST_BYTES = 8_000_000
-NEXT = "call verify_domain to go on."
+NEXT = "Try again in a minute."
 Json = dict[str, Any]
 
 
@@ -89,25 +89,23 @@ class Api:
                 text = await response.content.read(MOST_BYTES)
                 return _judged(response.status, response.headers.get("Retry-After"), text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(
-                f"Cloudflare cannot be reached ({type(error).__name__})", next=NEXT.capitalize()
-            ) from error
+            raise Unavailable(f"Cloudflare cannot be reached ({type(error).__name__})", next=NEXT) from error
 
 
 def _judged(status: int, retry_after: str | None, text: bytes) -> Json:
     if status == 429:
         wait = int(retry_after) if retry_after and retry_after.isdigit() else 5
         raise Unavailable(
-            "Cloudflare was asked too often", next=f"Wait {wait} seconds, then {NEXT}", retry_after=wait
+            "Cloudflare was asked too often", next=f"Try again in {wait} seconds.", retry_after=wait
         )
     if status >= 500:
-        raise Unavailable(f"Cloudflare answers {status}", next=NEXT.capitalize())
+        raise Unavailable(f"Cloudflare answers {status}", next=NEXT)
     try:
         answer = json.loads(text)
     except ValueError as error:
-        raise Unavailable(f"Cloudflare's answer ({status}) is no JSON", next=NEXT.capitalize()) from error
+        raise Unavailable(f"Cloudflare's answer ({status}) is no JSON", next=NEXT) from error
     if not isinstance(answer, dict):
-        raise Unavailable(f"Cloudflare's answer ({status}) is not in its form", next=NEXT.capitalize())
+        raise Unavailable(f"Cloudflare's answer ({status}) is not in its form", next=NEXT)
     if status in (401, 403):
         raise Unavailable(
             "Cloudflare refuses the token",

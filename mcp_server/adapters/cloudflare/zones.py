@@ -151,4 +151,4 @@ def _shown(record: Json) -> str:
 
 
 def _unavailable(refusal: Refused) -> Unavailable:
-    return Unavailable(f"Cloudflare refuses: {refusal}", next="Read what it says, then call verify_domain.")
+    return Unavailable(f"Cloudflare refuses: {refusal}", next="Read what it says, then try again.")
