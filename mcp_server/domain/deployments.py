@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from mcp_server.domain.errors import Failure
 from mcp_server.domain.receipts import Receipt
 from mcp_server.domain.records import Moment, Record, Value
 from mcp_server.domain.slots import SlotName
@@ -18,12 +19,13 @@ MAX_DETAIL = 4000
 
 
 class Step(Value):
-    """`duration` in milliseconds."""
+    """`duration` in milliseconds. `next`: what to do about its failure."""
 
     name: str
     status: StepStatus
     duration: int | None = None
     detail: str | None = None
+    next: str | None = None
 
 
 class Resources(Value):
@@ -98,23 +100,23 @@ def begun_step(deployment: Deployment, name: str) -> Deployment:
     return deployment.change(steps=(*deployment.steps, Step(name=name, status="running")))
 
 
-def ended_step(
-    deployment: Deployment, status: StepStatus, duration: int | None, detail: str | None = None
-) -> Deployment:
+def ended_step(deployment: Deployment, failure: Failure | None, duration: int | None) -> Deployment:
     """The last step, ended; nothing when no step runs."""
     if not deployment.steps or deployment.steps[-1].status != "running":
         return deployment
     *before, last = deployment.steps
-    short = detail and detail[-MAX_DETAIL:]
-    return deployment.change(steps=(*before, last.change(status=status, duration=duration, detail=short)))
+    ended = last.change(status="success" if failure is None else "failed", duration=duration)
+    if failure is not None:
+        ended = ended.change(detail=failure.message[-MAX_DETAIL:], next=failure.next)
+    return deployment.change(steps=(*before, ended))
 
 
-def settled(deployment: Deployment, now: Moment, error: str | None) -> Deployment:
-    """Ended, well when there is no error. A step that still runs failed with it."""
-    ended = ended_step(deployment, "failed" if error else "success", None, error)
+def settled(deployment: Deployment, now: Moment, failure: Failure | None) -> Deployment:
+    """Ended, well when there is no failure. A step that still runs failed with it."""
+    ended = ended_step(deployment, failure, None)
     return ended.change(
-        status="failed" if error else "success",
-        error=error and error[:2000],
+        status="success" if failure is None else "failed",
+        error=None if failure is None else failure.message[:2000],
         worker=None,
         completed_at=now,
         duration=max(0, round((now - deployment.created_at).total_seconds() * 1000)),

@@ -20,7 +20,7 @@ QuaymasterError
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class QuaymasterError(Exception):
@@ -42,6 +42,17 @@ class QuaymasterError(Exception):
     def payload(self) -> dict[str, Any]:
         """The error as structured content: code, message, next, then the details."""
         return {"code": self.code, "message": self.message, "next": self.next, **self.details}
+
+
+class Failure(NamedTuple):
+    """What is written down of an error: its sentence, and what to do about it."""
+
+    message: str
+    next: str | None = None
+
+    @classmethod
+    def of(cls, error: QuaymasterError) -> Failure:
+        return cls(error.message, error.next)
 
 
 class Unauthenticated(QuaymasterError):

@@ -48,7 +48,7 @@ class Switch(Value):
     """Traffic on its way to `slot`, from `from_slot` (None: from nowhere).
 
     `intended` is written before the proxy is told; while `worker` lives nobody else settles it. `done`: the new
-    slot was seen to answer. `returned`: it was not, and traffic is where it was. `deployment` is the one that
+    slot was seen to answer. `returned`: it was not, and traffic is where it was; `error` says why, `next` what to do. `deployment` is the one that
     gets the traffic.
     """
 
@@ -66,6 +66,7 @@ class Switch(Value):
     worker: str | None = None
     ended_at: Moment | None = None
     error: str | None = None
+    next: str | None = None
 
 
 class SlotPair(Record):

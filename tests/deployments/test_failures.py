@@ -47,6 +47,13 @@ async def variables(desk: Desk, harbour: Harbour, **values: str) -> None:
     await desk.done("set_environment", {"project": harbour.project, "variables": values})
 
 
+ENDED = "Correct the image or its variables; deployment_logs shows more"
+NOT_HEALTHY = "Look at health_path and container_port, or give it more time with health_timeout"
+ADVICE = {"the application ended": ENDED} | dict.fromkeys(
+    ("status 503", "redirect", "status 404", "nothing listens"), NOT_HEALTHY
+)
+
+
 @pytest.mark.timeout(300)
 async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_and_leaves_nothing(
     harbour: Harbour,
@@ -78,6 +85,7 @@ async def test_a_version_that_does_not_become_healthy_fails_with_its_last_words_
             assert words in failed["error"], failed["error"]
             assert CANARY not in str(failed)
             assert failed["steps"][-1]["status"] == "failed"
+            assert failed["next"] == f"{ADVICE[words]}; traffic is where it was"
             status = await told_truly(desk, harbour)
             assert (status["active"], status["green"]["state"]) == ("blue", "empty")
             await desk.done("unset_environment", {"project": harbour.project, "names": [*settings, "TOKEN"]})
@@ -207,6 +215,37 @@ async def test_a_rollback_over_a_deploy_is_cold_and_runs_with_the_variables_of_t
 
 
 @pytest.mark.timeout(200)
+async def test_a_cold_rollback_whose_variables_do_not_open_any_more_is_refused_and_costs_nothing(
+    harbour: Harbour,
+) -> None:
+    ann = {"project": harbour.project}
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+        await variables(desk, harbour, COLOUR="red")
+        for image in ("demo", "demo-v2"):
+            await desk.done("deploy_project", harbour.deploy(image))
+            await desk.done("promote", ann)
+        await desk.done("deploy_project", harbour.deploy("demo-v2", version="v3"))
+    (harbour.home / "secret.key").unlink()
+    async with harbour.server() as desk:
+        status = await desk.done("slot_status", ann)
+        assert (status["rollback"], status["blue"]["state"]) == (None, "deployed")
+        told = [one for one in status["warnings"] if "secret.key" in one]
+        assert [one.partition(":")[0] for one in told] == [
+            "nothing can be deployed",
+            "version v1 cannot be started for a rollback",
+        ]
+        refused = await refusal(desk, "rollback", {**ann, "reason": "x"})
+        assert (refused["code"], "secret.key" in refused["next"]) == ("UNAVAILABLE", True)
+        after = await desk.done("slot_status", ann)
+        assert (after["blue"], after["last_switch"]) == (status["blue"], status["last_switch"])
+        assert harbour.version() == "v2"
+        await desk.done("promote", ann)
+        back = await desk.done("rollback", {**ann, "reason": "what still runs needs no key"})
+        assert (back["cold"], back["version"]) == (False, "v2")
+
+
+@pytest.mark.timeout(200)
 async def test_grace_ends_by_itself_and_an_ended_one_is_no_way_back(harbour: Harbour) -> None:
     async with harbour.server() as desk:
         await active_v1(desk, harbour)
@@ -253,6 +292,7 @@ async def test_a_promote_whose_container_died_changes_nothing(harbour: Harbour) 
         harbour.engine.ask("DELETE", f"/containers/{name}?force=1")
         failed = await refusal(desk, "promote", {"project": harbour.project})
         assert (failed["code"], "not there any more" in failed["message"]) == ("CONFLICT", True)
+        assert failed["next"] == "Deploy that version again."
         assert failed.get("receipt") is None, "nothing was sent: the receipt is of the promote before"
         assert harbour.version() == "v1"
         status = await told_truly(desk, harbour)
@@ -365,7 +405,8 @@ async def test_a_deploy_that_could_not_be_promoted_by_itself_says_why(harbour: H
         assert (up["status"], up["promoted_at"], harbour.version()) == ("success", None, "v1")
         assert (up["steps"][-1]["name"], up["steps"][-1]["status"]) == ("promote", "failed")
         assert "docs/x.md" in up["steps"][-1]["detail"], up["steps"][-1]
-        assert up["next"].startswith("Read the failed step, correct it, then promote(")
+        assert up["next"].startswith("Work on other files, wait until the lease expires")
+        assert f". Then promote('{harbour.project}', 'staging')" in up["next"]
         await desk.call("release_files", {**ann, "agent": "b"}, caller=bob)
         await desk.done("promote", ann)
         assert (await desk.done("get_deployment", {"deployment_id": up["id"]}))["next"] is None

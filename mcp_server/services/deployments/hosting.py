@@ -136,6 +136,7 @@ class Hosting:
             self.reservations,
             self.recovery,
             self.workers,
+            self.outfit,
             step=self.step,
         )
 
@@ -159,7 +160,7 @@ class Hosting:
 
     @cached_property
     def switching(self) -> Switching:
-        intents = SwitchIntents(self.reservations, self.workers)
+        intents = SwitchIntents(self.reservations, self.workers, self.outfit)
         switching = Switching(
             self.calls, self.slots, intents, self.moves, self.recovery, self.works, step=self.step
         )

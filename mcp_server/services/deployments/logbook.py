@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from mcp_server.domain.deployments import Deployment, StepStatus, begun_step, ended_step
-from mcp_server.domain.errors import Conflict
+from mcp_server.domain.deployments import Deployment, begun_step, ended_step
+from mcp_server.domain.errors import Conflict, Failure
 from mcp_server.ports.store import Intent, Store, Transaction
 from mcp_server.services.deployments.settling import end_deployment
 from mcp_server.services.works import Tell
@@ -30,7 +30,7 @@ class Logbook:
 
     async def begin(self, name: str) -> None:
         """Raises Conflict when the deployment is no longer this process's to go on with."""
-        self._end("success")
+        self._end(None)
         self.deployment = begun_step(self.deployment, name)
         await self._tell(name)
         await self._store.run(self._write, WORK)
@@ -41,19 +41,19 @@ class Logbook:
             raise Conflict("the deployment was ended meanwhile")
         await tx.deployments.save(held.change(steps=self.deployment.steps, release=self.release))
 
-    async def settle(self, error: str | None) -> None:
-        self._end("failed" if error else "success", error)
+    async def settle(self, failure: Failure | None) -> None:
+        self._end(failure)
         end = partial(
             end_deployment,
             deployment_id=self.deployment.id,
             worker=self._worker,
-            error=error,
+            failure=failure,
             steps=self.deployment.steps,
             release=self.release,
         )
         await self._store.run(end, WORK)
 
-    def _end(self, status: StepStatus, detail: str | None = None) -> None:
+    def _end(self, failure: Failure | None) -> None:
         now = time.monotonic()
-        self.deployment = ended_step(self.deployment, status, round((now - self._since) * 1000), detail)
+        self.deployment = ended_step(self.deployment, failure, round((now - self._since) * 1000))
         self._since = now

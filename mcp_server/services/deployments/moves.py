@@ -13,7 +13,7 @@ from functools import partial
 
 import anyio
 
-from mcp_server.domain.errors import Conflict, QuaymasterError, Unavailable
+from mcp_server.domain.errors import Conflict, Failure, QuaymasterError, Unavailable
 from mcp_server.domain.receipts import Receipt, passed, receipt_of
 from mcp_server.domain.routes import NOBODY_LISTENS, Probe
 from mcp_server.domain.slots import filled
@@ -23,7 +23,7 @@ from mcp_server.ports.store import Store, Transaction
 from mcp_server.services.deployments.outfit import Outfit
 from mcp_server.services.deployments.rollouts import Rollouts
 from mcp_server.services.deployments.routing import Routing
-from mcp_server.services.deployments.settling import slot_of
+from mcp_server.services.deployments.settling import FAILED, STOPPED, slot_of
 from mcp_server.services.deployments.slots import Seen, Slots, Step
 from mcp_server.services.deployments.switch_ends import WORK, SwitchEnds
 from mcp_server.services.deployments.ways import Way, way_of
@@ -69,21 +69,21 @@ class Moves:
             return
         receipts: list[Receipt] = []
         try:
-            error = await self._moved(way, work.tell, receipts)
-        except QuaymasterError as failure:
-            error = failure.message
+            failure = await self._moved(way, work.tell, receipts)
+        except QuaymasterError as error:
+            failure = Failure.of(error)
         except Exception:
             log.exception("a switch failed", extra={"pair": key})
-            error = "the server failed at this work; the operator finds why in the log"
+            failure = FAILED
         except BaseException:
             with anyio.move_on_after(RETURN_SECONDS, shield=True):
-                await self._ends.settle(way, "the server stopped before it was done", receipts)
+                await self._ends.settle(way, STOPPED, receipts)
             raise
         with anyio.CancelScope(shield=True):
-            await self._ends.settle(way, error, receipts)
-            await self._ends.tell(way, error)
+            await self._ends.settle(way, failure, receipts)
+            await self._ends.tell(way, failure)
 
-    async def _moved(self, way: Way, tell: Tell, receipts: list[Receipt]) -> str | None:
+    async def _moved(self, way: Way, tell: Tell, receipts: list[Receipt]) -> Failure | None:
         """None when the new slot answers; else why it does not."""
         release = way.deployment.release
         if release is None:
@@ -119,7 +119,7 @@ class Moves:
         if passed(receipt, len(after)):
             return None
         reasons = "; ".join(receipt.errors) or "it was not seen to answer"
-        return f"{way.switch.slot} did not answer through the proxy ({reasons})"
+        return Failure(f"{way.switch.slot} did not answer through the proxy ({reasons})")
 
     async def _seen_after(self, host: str, path: str) -> tuple[Probe, ...]:
         """A proxy that somebody ended meanwhile is brought back first: it knows by its directory where to send."""
@@ -160,6 +160,8 @@ class Moves:
             raise Conflict("how that version is started is not known any more")
         await tell("starting the version before anew")
         image = await self._slots.image(way.deployment, tell)
+        # What is in the slot is not given up for variables that do not open.
+        await self._outfit.of(way.project, way.pair.environment, release)
         await self._rollouts.vacate(way.berth, tell)
         variables = await self._outfit.of(way.project, way.pair.environment, release)
         port = await self._slots.start(way.berth, way.deployment, release, image, variables)

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from pydantic import SecretStr
 
-from mcp_server.domain.deployments import Release
-from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.deployments import Deployment, Release
+from mcp_server.domain.errors import Failure, QuaymasterError
 from mcp_server.domain.projects import Project
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Reading, Store
@@ -33,6 +33,22 @@ class Outfit:
             lambda tx: self._vault.of_version(tx, project, environment, release.environment_version)
         )
         return {**chosen, **await self._provided(project, environment)}
+
+    async def shut(self, tx: Reading, project: Project, deployment: Deployment | None) -> Failure | None:
+        """Why a version cannot be started with its variables: their key is lost, for example."""
+        if deployment is None or deployment.release is None:
+            return None
+        version = deployment.release.environment_version
+        return await self.shut_version(tx, project, deployment.environment, version)
+
+    async def shut_version(
+        self, tx: Reading, project: Project, environment: EnvironmentName, version: int
+    ) -> Failure | None:
+        try:
+            await self.of_version(tx, project, environment, version)
+        except QuaymasterError as error:
+            return Failure.of(error)
+        return None
 
     async def of_version(
         self, tx: Reading, project: Project, environment: EnvironmentName, version: int

@@ -24,13 +24,12 @@ from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.deployments.berths import Berth
 from mcp_server.services.deployments.revival import Revival
 from mcp_server.services.deployments.routing import RECOVER, Routing
-from mcp_server.services.deployments.settling import empty_slot, end_deployment, end_switch
+from mcp_server.services.deployments.settling import BROKEN_OFF, empty_slot, end_deployment, end_switch
 from mcp_server.services.deployments.slot_ports import TIDY
 from mcp_server.services.deployments.slots import DEPLOYMENT, Slots, Step
 
 log = logging.getLogger(__name__)
 BOTH: tuple[SlotName, ...] = ("blue", "green")
-BROKEN_OFF = "the server ended before it was done"
 
 
 class Recovered(Value):
@@ -127,7 +126,9 @@ class Recovery:
     async def _settle_deployment(self, deployment: Deployment) -> None:
         await self.clear_away(deployment, by=deployment.id)
         self._step("recover.deployment.cleared")
-        end = partial(end_deployment, deployment_id=deployment.id, worker=deployment.worker, error=BROKEN_OFF)
+        end = partial(
+            end_deployment, deployment_id=deployment.id, worker=deployment.worker, failure=BROKEN_OFF
+        )
         await self._store.run(end, RECOVER)
         self._taken_over.discard(deployment.id)
         log.info("settled a deployment that was broken off", extra={"deployment": deployment.id})
@@ -163,14 +164,17 @@ class Recovery:
         if switch is None or not self._broken_off(switch.id, switch.worker):
             return False
         active = await self._slots.edge.active(f"{pair.project}.{pair.environment}")
-        error = None if active == switch.slot and await self._answers(pair, switch) else BROKEN_OFF
-        if error is not None:
+        moved = active == switch.slot and await self._answers(pair, switch)
+        if not moved:
             await self.routing.point_back(pair, switch)
             await self.clear_cold(pair.key, switch)
         self._step("recover.switch.observed")
-        await self._store.run(partial(end_switch, key=pair.key, switch_id=switch.id, error=error), RECOVER)
+        failure = None if moved else BROKEN_OFF
+        await self._store.run(
+            partial(end_switch, key=pair.key, switch_id=switch.id, failure=failure), RECOVER
+        )
         self._taken_over.discard(switch.id)
-        log.info("settled a switch that was broken off", extra={"pair": pair.key, "moved": error is None})
+        log.info("settled a switch that was broken off", extra={"pair": pair.key, "moved": moved})
         return True
 
     async def clear_cold(self, key: str, switch: Switch) -> None:

@@ -15,7 +15,7 @@ import anyio
 
 from mcp_server.domain import grants
 from mcp_server.domain.deployments import Deployment
-from mcp_server.domain.errors import Conflict, NotFound, QuaymasterError
+from mcp_server.domain.errors import Conflict, Failure, NotFound, QuaymasterError
 from mcp_server.domain.happenings import Happening
 from mcp_server.domain.projects import Project
 from mcp_server.domain.slots import SlotPair
@@ -27,7 +27,7 @@ from mcp_server.services.deployments.berths import Berth
 from mcp_server.services.deployments.logbook import WORK, Logbook
 from mcp_server.services.deployments.outfit import Outfit
 from mcp_server.services.deployments.recovery import Recovery
-from mcp_server.services.deployments.settling import empty_slot, not_promoted
+from mcp_server.services.deployments.settling import FAILED, STOPPED, empty_slot, not_promoted
 from mcp_server.services.deployments.slots import Slots
 from mcp_server.services.deployments.slots import Step as Passed
 from mcp_server.services.works import Tell, Work, Works, nobody
@@ -109,12 +109,12 @@ class Rollouts:
         try:
             await self._steps(deployment, book)
         except QuaymasterError as error:
-            await self._undo(book, error.message)
+            await self._undo(book, Failure.of(error))
         except Exception:
             log.exception("a deployment failed", extra={"deployment": deployment.id})
-            await self._undo(book, "the server failed at this work; the operator finds why in the log")
+            await self._undo(book, FAILED)
         except BaseException:
-            await self._undo(book, "the server stopped before it was done")
+            await self._undo(book, STOPPED)
             raise
         else:
             return True
@@ -174,25 +174,25 @@ class Rollouts:
             self._step("deploy.vacate.emptied")
         await self._slots.take_away(berth)
 
-    async def _undo(self, book: Logbook, error: str) -> None:
+    async def _undo(self, book: Logbook, failure: Failure) -> None:
         """Take away what was started, then settle as failed; bounded, cancelled or not. What the store refuses is
         settled by a later look.
         """
         settled = False
         try:
-            settled = await self._undone(book, error)
+            settled = await self._undone(book, failure)
         finally:
             if not settled:
                 self._recovery.take_over(book.deployment.id)
 
-    async def _undone(self, book: Logbook, error: str) -> bool:
+    async def _undone(self, book: Logbook, failure: Failure) -> bool:
         with anyio.move_on_after(TIDY_SECONDS, shield=True):
             await self._recovery.clear_away(book.deployment, by=book.deployment.id)
             self._step("deploy.undo.cleared")
             with suppress(QuaymasterError):
                 found = await self._store.read(lambda tx: tx.deployments.get(book.deployment.id))
                 who = None if found is None else found.cancelled_by
-                await book.settle(f"cancelled by {who}" if who else error)
+                await book.settle(Failure(f"cancelled by {who}", "Deploy again") if who else failure)
                 self._step("deploy.undone")
                 return True
         return False
@@ -213,4 +213,4 @@ class Rollouts:
                 await self.promote(call, found, tell)
             except QuaymasterError as error:
                 with suppress(QuaymasterError):
-                    await self._store.run(partial(not_promoted, id=id, why=error.message), WORK)
+                    await self._store.run(partial(not_promoted, id=id, failure=Failure.of(error)), WORK)

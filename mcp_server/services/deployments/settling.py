@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 from mcp_server.domain.callers import Caller, holder_of
 from mcp_server.domain.deployments import MAX_DETAIL, Deployment, Release, Step, settled
+from mcp_server.domain.errors import Failure
 from mcp_server.domain.receipts import Receipt
 from mcp_server.domain.records import Moment
 from mcp_server.domain.slots import Slot, SlotName, SlotPair, Switch, filled, promoted, rolled_back, vacated
 from mcp_server.domain.tasks import TRANSITIONS, Task, TaskStatus, moved
 from mcp_server.ports.store import Transaction
 from mcp_server.services.lock_board import held_board, release_task
+
+FAILED = Failure("the server failed at this work; the operator finds why in the log")
+STOPPED = Failure("the server stopped before it was done", "Begin it anew")
+BROKEN_OFF = Failure("the server ended before it was done", "Begin it anew")
 
 ON_THE_WAY: tuple[TaskStatus, ...] = ("in-progress", "done", "deployed")
 """A task that goes live passes through these, as far as it has not yet."""
@@ -22,13 +27,13 @@ async def end_deployment(
     deployment_id: str,
     worker: str | None,
     *,
-    error: str | None = None,
+    failure: Failure | None = None,
     steps: Sequence[Step] | None = None,
     release: Release | None = None,
 ) -> Deployment | None:
     """The deployment as it ended; what is settled, or another's by now, stays as it is. None: it is gone.
 
-    Well, when there is no error: its slot is filled.
+    Well, when there is no failure: its slot is filled.
     """
     found = await tx.deployments.get(deployment_id)
     if found is None:
@@ -41,16 +46,17 @@ async def end_deployment(
     told = found.change(
         steps=found.steps if steps is None else tuple(steps), release=release or found.release
     )
-    if error is None and pair is not None:
+    if failure is None and pair is not None:
         await tx.slots.save(filled(pair, told.slot, slot_of(told, pair, now), now))
-    return await tx.deployments.save(settled(told, now, error))
+    return await tx.deployments.save(settled(told, now, failure))
 
 
-async def not_promoted(tx: Transaction, id: str, why: str) -> None:
+async def not_promoted(tx: Transaction, id: str, failure: Failure) -> None:
     """A deployment that went well, and that a team which promotes by itself could not promote."""
     found = await tx.deployments.hold(id)
     if found is not None and found.status == "success" and found.promoted_at is None:
-        failed = Step(name="promote", status="failed", detail=why[:MAX_DETAIL])
+        why = failure.message[:MAX_DETAIL]
+        failed = Step(name="promote", status="failed", detail=why, next=failure.next)
         await tx.deployments.save(found.change(steps=(*found.steps, failed)))
 
 
@@ -80,29 +86,30 @@ async def end_switch(
     key: str,
     switch_id: str,
     *,
-    error: str | None = None,
+    failure: Failure | None = None,
     receipt: Receipt | None = None,
 ) -> SlotPair | None:
-    """The pair after the switch: traffic is on its slot when there is no error, else where it was.
+    """The pair after the switch: traffic is on its slot when there is no failure, else where it was.
 
     A switch that is settled already stays as it is. None: the project is gone.
     """
     seen = await tx.slots.get(key)
     if seen is None or seen.switching is None or seen.switching.id != switch_id:
         return seen
-    if error is None:
+    if failure is None:
         await _finish_task(tx, seen, seen.switching)
     pair = await tx.slots.hold(key)
     if pair is None or pair.switching is None or pair.switching.id != switch_id:
         return pair
     switch, now = pair.switching, await tx.now()
-    if error is None:
+    if failure is None:
         after = await _traffic_moved(tx, pair, switch, receipt, now)
     else:
         await _keep_receipt(tx, switch, receipt)
         after = pair.change(updated_at=now)
-    stage = "done" if error is None else "returned"
-    ended = switch.change(stage=stage, ended_at=now, worker=None, error=error and error[:2000])
+    ended = switch.change(stage="done", ended_at=now, worker=None)
+    if failure is not None:
+        ended = ended.change(stage="returned", error=failure.message[:2000], next=failure.next)
     return await tx.slots.save(after.change(switch=ended))
 
 

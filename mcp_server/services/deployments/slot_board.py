@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mcp_server.domain.deployments import Deployment
-from mcp_server.domain.errors import Conflict, NotFound, QuaymasterError
+from mcp_server.domain.errors import Conflict, Failure, NotFound, QuaymasterError
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Moment, Value
 from mcp_server.domain.results import PlanResult, Result
@@ -18,6 +18,7 @@ from mcp_server.ports.store import Reading, Store, Transaction
 from mcp_server.services.access import chosen_environment, project_of
 from mcp_server.services.calls import Call, Calls
 from mcp_server.services.deployments.berths import Berth
+from mcp_server.services.deployments.outfit import Outfit
 from mcp_server.services.deployments.recovery import Recovery
 from mcp_server.services.deployments.reservations import Reservations, require_no_switch
 from mcp_server.services.deployments.slots import Seen, Slots, Step
@@ -82,6 +83,14 @@ class _Records:
     running: Deployment | None
     variables: int
     now: Moment
+    shut_present: Failure | None
+    shut_previous: Failure | None
+
+    @property
+    def cold(self) -> bool:
+        """Whether the version before must be started anew."""
+        previous = self.previous
+        return previous is not None and self.pair.slot(self.pair.idle).deployment != previous.id
 
 
 class SlotBoard:
@@ -93,6 +102,7 @@ class SlotBoard:
         reservations: Reservations,
         recovery: Recovery,
         workers: Workers,
+        outfit: Outfit,
         *,
         step: Step,
     ) -> None:
@@ -102,6 +112,7 @@ class SlotBoard:
         self._reservations = reservations
         self._recovery = recovery
         self._workers = workers
+        self._outfit = outfit
         self._step = step
 
     async def status(self, call: Call, project: str, environment: EnvironmentName | None = None) -> PairView:
@@ -184,14 +195,18 @@ class SlotBoard:
         )
         held = {slot: await tx.deployments.get(pair.slot(slot).deployment or "") for slot in BOTH}
         variables = await tx.environments.get(pair.key)
+        version = 0 if variables is None else variables.version
+        previous = await tx.deployments.get(pair.previous or "")
         return _Records(
             project=found,
             pair=pair,
             deployments={slot: one for slot, one in held.items() if one is not None},
-            previous=await tx.deployments.get(pair.previous or ""),
+            previous=previous,
             running=await tx.deployments.running(found.name, name),
-            variables=0 if variables is None else variables.version,
+            variables=version,
             now=now,
+            shut_present=await self._outfit.shut_version(tx, found, name, version),
+            shut_previous=await self._outfit.shut(tx, found, previous),
         )
 
     async def _seen(self, found: _Records, name: SlotName, *, here: bool) -> Seen | None:
@@ -262,9 +277,10 @@ def _way_back(found: _Records) -> dict[str, object]:
     until = pair.grace_expires_at
     if until is not None and until <= found.now:
         return {}
-    warm = pair.slot(pair.idle).deployment == previous.id
+    if found.cold and found.shut_previous is not None:
+        return {}
     return {
-        "rollback": "at once" if warm else "cold",
+        "rollback": "cold" if found.cold else "at once",
         "rollback_version": previous.version,
         "rollback_until": until,
     }
@@ -296,6 +312,7 @@ def _warnings(
                 f"{name} runs version {release.environment_version} of the variables, "
                 f"the present one is {found.variables}"
             )
+    told += _shut(found)
     if routed and route != pair.active and pair.switching is None:
         told.append(
             f"the proxy sends traffic to {route or 'nowhere'}, the record says {pair.active or 'nowhere'}"
@@ -307,12 +324,26 @@ def _warnings(
     return told
 
 
+def _shut(found: _Records) -> list[str]:
+    """What cannot be started because its variables do not open."""
+    told = []
+    if found.shut_present is not None:
+        told.append(f"nothing can be deployed: {found.shut_present.message} {found.shut_present.next}")
+    if found.cold and found.shut_previous is not None and found.previous is not None:
+        why = found.shut_previous
+        told.append(
+            f"version {found.previous.version} cannot be started for a rollback: {why.message} {why.next}"
+        )
+    return told
+
+
 def _last(pair: SlotPair) -> str | None:
     switch = pair.switch
     if switch is None or switch.stage == "intended":
         return None
     if switch.stage == "returned":
-        return f"a {switch.kind} to {switch.slot} by {switch.by} did not happen: {switch.error}"
+        why = f"{switch.error}. {switch.next}" if switch.next else switch.error
+        return f"a {switch.kind} to {switch.slot} by {switch.by} did not happen: {why}"
     return f"{switch.kind} to {switch.slot} by {switch.by} at {switch.ended_at:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
-from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.errors import Failure, QuaymasterError
 from mcp_server.domain.happenings import Happening, What
 from mcp_server.domain.receipts import Receipt
 from mcp_server.ports.notifier import Notifier, Silence
@@ -26,23 +26,23 @@ class SwitchEnds:
         self._step = step
         self.notifier: Notifier = Silence()
 
-    async def settle(self, way: Way, error: str | None, receipts: list[Receipt]) -> None:
-        """With an error traffic goes back first; then the outcome is written down, by a later look if not now."""
+    async def settle(self, way: Way, failure: Failure | None, receipts: list[Receipt]) -> None:
+        """With a failure traffic goes back first; then the outcome is written down, by a later look if not now."""
         try:
-            await self._settle(way, error, receipts)
+            await self._settle(way, failure, receipts)
         except BaseException:
             self._recovery.take_over(way.switch.id)
             raise
 
-    async def _settle(self, way: Way, error: str | None, receipts: list[Receipt]) -> None:
+    async def _settle(self, way: Way, failure: Failure | None, receipts: list[Receipt]) -> None:
         receipt = receipts[-1] if receipts else None
-        if error is not None:
+        if failure is not None:
             with suppress(QuaymasterError):
                 await self._return(way)
             with suppress(QuaymasterError):
                 await self._recovery.clear_cold(way.pair.key, way.switch)
         self._step("switch.before_settle")
-        end = partial(end_switch, key=way.pair.key, switch_id=way.switch.id, error=error, receipt=receipt)
+        end = partial(end_switch, key=way.pair.key, switch_id=way.switch.id, failure=failure, receipt=receipt)
         await self._store.run(end, WORK)
         self._step("switch.settled")
 
@@ -55,7 +55,8 @@ class SwitchEnds:
         if pair is not None:
             await self._recovery.routing.point_back(pair, way.switch)
 
-    async def tell(self, way: Way, error: str | None) -> None:
+    async def tell(self, way: Way, failure: Failure | None) -> None:
+        error = None if failure is None else failure.message
         await self.notifier.tell(way.project.team_id, self._happening(way, error))
 
     def _happening(self, way: Way, error: str | None) -> Happening:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mcp_server.domain.callers import holder_of
 from mcp_server.domain.deployments import Deployment
-from mcp_server.domain.errors import Conflict
+from mcp_server.domain.errors import Conflict, Unavailable
 from mcp_server.domain.locks import clashes_of
 from mcp_server.domain.projects import Project
 from mcp_server.domain.results import Result
@@ -13,6 +13,7 @@ from mcp_server.ports.databases import Workers
 from mcp_server.ports.store import Transaction
 from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
+from mcp_server.services.deployments.outfit import Outfit
 from mcp_server.services.deployments.reservations import Reservations, require_no_switch, task_here
 from mcp_server.services.lock_board import held_board
 from mcp_server.services.lock_views import locked
@@ -28,9 +29,10 @@ class SwitchBegun(Result):
 class SwitchIntents:
     """Each within a transaction. Raises Conflict while the pair is busy, and when there is nothing to move to."""
 
-    def __init__(self, reservations: Reservations, workers: Workers) -> None:
+    def __init__(self, reservations: Reservations, workers: Workers, outfit: Outfit) -> None:
         self._reservations = reservations
         self._workers = workers
+        self._outfit = outfit
 
     async def promote(
         self,
@@ -60,7 +62,7 @@ class SwitchIntents:
     async def rollback(
         self, tx: Transaction, *, call: Call, name: str, key: str, id: str, reason: str
     ) -> SwitchBegun:
-        await project_of(tx, call.caller, name)
+        project = await project_of(tx, call.caller, name)
         pair = await self._held_free(tx, key)
         if pair.active is None or pair.previous is None:
             raise Conflict(
@@ -74,6 +76,8 @@ class SwitchIntents:
                 next="Deploy that version again with deploy_project, then promote it.",
             )
         cold = pair.slot(slot).deployment != pair.previous
+        if cold and (why := await self._outfit.shut(tx, project, await tx.deployments.get(pair.previous))):
+            raise Unavailable(f"that version cannot be started: {why.message}", next=why.next)
         return await self._intent(
             tx, pair, call, id, "rollback", slot, pair.previous, reason=reason, cold=cold
         )

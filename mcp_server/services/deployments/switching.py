@@ -137,7 +137,7 @@ class Switching:
         if switch.stage == "returned":
             raise Conflict(
                 f"{switch.kind} did not happen: {(switch.error or '').rstrip('.')}; traffic is where it was",
-                next="Read deployment_logs and slot_status, then decide.",
+                next=switch.next or "Read deployment_logs and slot_status, then decide.",
                 receipt=None if deployment.receipt is None else deployment.receipt.model_dump(mode="json"),
             )
         return self._view(pair, switch, deployment)

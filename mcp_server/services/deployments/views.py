@@ -85,21 +85,23 @@ def _next(deployment: Deployment, pair: SlotPair | None) -> str | None:
     if deployment.status == "running":
         return f"get_deployment('{deployment.id}', wait_seconds=45) waits for its end"
     if deployment.status == "failed":
-        what = (
-            "Deploy again" if deployment.cancelled_by else "Read the failed step, correct it and deploy again"
-        )
+        what = _advice(deployment) or "Read the failed step, correct it and deploy again"
         return f"{what}; traffic is where it was"
     if deployment.promoted_at is not None or not in_its_slot(deployment, pair):
         return None
     if pair is not None and pair.switching is not None:
         return f"A {pair.switching.kind} is under way: slot_status shows when it is done"
     promote = f"promote('{deployment.project}', '{deployment.environment}')"
-    refused = deployment.steps and deployment.steps[-1].status == "failed"
-    return (
-        f"Read the failed step, correct it, then {promote}"
-        if refused
-        else f"Look at the preview, then {promote}"
-    )
+    if not deployment.steps or deployment.steps[-1].status != "failed":
+        return f"Look at the preview, then {promote}"
+    advice = _advice(deployment)
+    return f"{advice}. Then {promote}" if advice else f"Read the failed step, correct it, then {promote}"
+
+
+def _advice(deployment: Deployment) -> str | None:
+    """What whoever refused the last step said to do, without its full stop."""
+    said = deployment.steps[-1].next if deployment.steps else None
+    return said and said.rstrip(". ")
 
 
 def in_its_slot(deployment: Deployment, pair: SlotPair | None) -> bool:
