@@ -229,7 +229,8 @@ def _merged(settings: TeamSettings, patch: Mapping[str, Any]) -> TeamSettings:
     for channel, address in merged.notifications.model_dump().items():
         if address is not None and not _is_webhook(address):
             raise Invalid.field(
-                f"settings.notifications.{channel}", "an https:// address of at most 500 characters"
+                f"settings.notifications.{channel}",
+                "an https:// address of at most 500 characters, without a user",
             )
     return merged
 
@@ -239,7 +240,8 @@ def _is_webhook(address: str) -> bool:
         parts = urlsplit(address)
     except ValueError:
         return False
-    return parts.scheme == "https" and bool(parts.hostname) and len(address) <= 500 and address.isprintable()
+    plain = "@" not in parts.netloc and len(address) <= 500 and address.isprintable()
+    return parts.scheme == "https" and bool(parts.hostname) and plain
 
 
 def _laid_over(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

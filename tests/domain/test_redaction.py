@@ -58,6 +58,12 @@ TEXTS = [
     f"Authorization: Bearer {CANARY}",
     f"curl -H 'authorization: bearer {CANARY}'",
     f"https://hooks.slack.com/services/T0/B0/{CANARY}",
+    f"charged with sk_live_{CANARY}",
+    f"(sk-proj-{CANARY})",
+    f"git clone with ghp_{CANARY}abcdefgh",
+    f"glpat-{CANARY}",
+    f"xoxb-1234-{CANARY}",
+    f"eyJhbGciOiJIUzI1NiJ9.eyJ{CANARY}.sig",
     f"https://discord.com/api/webhooks/1/{CANARY}",
     f"https://discordapp.com/api/webhooks/1/{CANARY}",
     f"host=db user=app password={CANARY} dbname=app",
@@ -102,6 +108,8 @@ def test_a_secret_at_the_end_of_what_is_scanned_is_not_shown_in_half():
         "see https://example.test/docs?page=2",
         "mail ann@example.test about it",
         "key-0123456789abcdef0123",
+        "class sk-loading-spinner-of-the-page",
+        "task-0123456789abcdefghij",
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str):
@@ -144,7 +152,10 @@ def test_a_long_list_and_a_deep_nest_are_cut():
     assert len(json.dumps(redacted({"nest": nest, "list": list(range(10_000))}))) < 1000
 
 
-@pytest.mark.parametrize("piece", ["a", "a_", "://", "password ", '"', "-", "://a:", "Bearer ", "password='"])
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "a_", "://", "password ", '"', "-", "://a:", "Bearer ", "password='", "sk-", "eyJaaaaaaaa."],
+)
 def test_hostile_text_is_hidden_in_bounded_time(piece: str):
     began = time.perf_counter()
     redacted_text(piece * 1_000_000)

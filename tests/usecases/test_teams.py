@@ -86,6 +86,7 @@ async def test_settings_are_merged_level_by_level(world: World):
         {"notifications": {"discord": "file:///etc/passwd"}},
         {"notifications": {"discord": "https://"}},
         {"notifications": {"slack": "https://[x"}},
+        {"notifications": {"slack": "https://ann:word@hooks.slack.com/x"}},
         {"notifications": {"pager": HOOK}},
         {"notifications": "all"},
         {"deploymentDefaults": {"graceHours": 0}},
