@@ -369,14 +369,14 @@ async def test_a_version_that_does_not_answer_through_the_proxy_gives_the_traffi
     async with harbour.server() as desk:
         await desk.done("create_project", {"name": harbour.project})
         await variables(desk, harbour, PORT="8080")
-        await desk.done("deploy_project", harbour.deploy(container_port=9999))
+        await desk.done("deploy_project", harbour.deploy("demo-checked", container_port=9999))
         first = await refusal(desk, "promote", {"project": harbour.project})
         assert (first["code"], "did not answer" in first["message"]) == ("CONFLICT", True)
         status = await told_truly(desk, harbour)
         assert (status["active"], status["blue"]["state"]) == (None, "deployed")
         await desk.done("deploy_project", harbour.deploy())
         await desk.done("promote", {"project": harbour.project})
-        await desk.done("deploy_project", harbour.deploy("demo-v2", container_port=9999))
+        await desk.done("deploy_project", harbour.deploy("demo-checked", container_port=9999))
         failed = await refusal(desk, "promote", {"project": harbour.project})
         assert failed["receipt"]["after_failed"] > 0
         assert harbour.version() == "v1"

@@ -46,11 +46,11 @@ async def test_slack_and_discord_hear_of_deploy_promote_rollback_and_failure_and
             await wire.done(client, "deploy_project", **hasty)
             await heard(service, f"❌ {where}: plain deploy failed by ann - not healthy within 2 s")
             await wire.done(client, "set_environment", **ann, variables={"PORT": "8080"})
-            await wire.done(client, "deploy_project", **harbour.deploy("demo-v2", container_port=9999))
-            await heard(service, f"📦 {where}: v2 deployed by ann")
+            await wire.done(client, "deploy_project", **harbour.deploy("demo-checked", container_port=9999))
+            await heard(service, f"📦 {where}: checked deployed by ann")
             await wire.refused(client, "promote", **ann)
             await heard(
-                service, f"❌ {where}: v2 promote failed by ann - green did not answer through the proxy"
+                service, f"❌ {where}: checked promote failed by ann - green did not answer through the proxy"
             )
 
             service.answers = ["hang"] * 4
