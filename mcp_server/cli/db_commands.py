@@ -156,7 +156,7 @@ async def _resolve(
 async def _reset(
     databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
 ) -> Answer:
-    plan = await databases.dangerous.plan(folder, "reset")
+    plan = await databases.dangerous.plan(folder, "reset", is_consented=bool(chosen.token))
     if chosen.plan:
         return _planned(databases, plan, terminal)
     _consent(databases, plan, chosen, terminal)
@@ -189,7 +189,7 @@ async def rollback(
         return OK, {"applied": list(found.applied)}
     if not chosen.target:
         raise Invalid.field("--target", "a version, a name, a number of steps, or 'base'")
-    plan = await databases.dangerous.plan(folder, "rollback", chosen.target)
+    plan = await databases.dangerous.plan(folder, "rollback", chosen.target, is_consented=bool(chosen.token))
     if chosen.plan:
         return _planned(databases, plan, terminal)
     _consent(databases, plan, chosen, terminal)
@@ -203,7 +203,7 @@ async def rollback(
 async def push(
     databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
 ) -> Answer:
-    plan = await databases.dangerous.plan(folder, "push")
+    plan = await databases.dangerous.plan(folder, "push", is_consented=bool(chosen.token))
     if not plan.effects:
         if not plan.left:
             terminal.print(f"{folder.name}: the database is as schema.sql says")

@@ -89,6 +89,8 @@ class Terminal:
             self.tell(f"  {effect}")
         for loss in plan.losses:
             self.tell(self._coloured(f"  {say('ask.lost', self.lang, what=loss)}", "31", self._context.err))
+        for difference in plan.left:
+            self.tell(f"  {say('ask.left', self.lang, what=difference)}")
 
     async def count_down(self, environment: str) -> None:
         seconds = COUNTDOWN_SECONDS.get(environment, USUAL_COUNTDOWN)

@@ -126,6 +126,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "{environment} 환경의 '{database}' {action} ({place})",
     ),
     "ask.lost": ("lost: {what}", "사라지는 것: {what}"),
+    "ask.left": ("left as it is, do it by hand: {what}", "그대로 남습니다, 직접 하세요: {what}"),
     "ask.code": (
         "Type {code} to {action} '{database}' in {environment} ({number} of 2): ",
         "{environment}의 '{database}' {action}: {code} 을(를) 입력하세요 ({number}/2): ",

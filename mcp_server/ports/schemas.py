@@ -116,6 +116,11 @@ class Session(Protocol):
         """Everything in the database that is not the engine's, an extension's or the ledger's."""
         ...
 
+    async def count(self, table: str, column: str = "") -> int:
+        """Rows of a table, or those with a value in the column, up to one more than losses.MOST; names are a
+        catalog's. Raises StatementFailed for a table that is not there."""
+        ...
+
     async def query(self, statement: Statement, *, write: bool, limit: int) -> Rows:
         """Run one statement; without `write` in a read-only transaction."""
         ...

@@ -50,6 +50,20 @@ async def test_a_rollback_downgrades_newest_first_keeps_the_target_and_the_rows_
     assert await bench.deploy() == ALL
 
 
+async def test_the_plan_of_a_downgrade_names_and_counts_what_is_lost(bench, project):
+    project.three_revisions()
+    project.revision("d4", "empty users", "c3", "pass", 'op.execute("DELETE FROM users")')
+    await bench.deploy()
+    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "a1")
+    schema = "public." if bench.engine == "postgres" else ""
+    assert sorted(plan.losses) == [
+        f"column {schema}users.name (1 value)",
+        "d4_empty_users: DELETE FROM users: every row is lost",
+        f"table {schema}posts and its rows (0 rows)",
+    ]
+    assert await bench.rows("SELECT count(*) FROM users") == ((1,),)
+
+
 async def test_a_downgrade_that_fails_on_the_backup_never_meets_the_database(bench, project):
     project.revision(
         "a1",

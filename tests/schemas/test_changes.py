@@ -132,9 +132,10 @@ async def test_rows_are_kept_where_the_change_allows_it(bench):
 async def test_a_lost_column_is_named_and_needs_a_word(bench):
     bench.schema("CREATE TABLE t (id integer PRIMARY KEY, a text);")
     await push(bench)
+    await bench.write("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, NULL)")
     bench.schema("CREATE TABLE t (id integer PRIMARY KEY);")
     plan = await bench.databases().dangerous.plan(bench.one(), "push")
-    assert any(loss.endswith("t.a") for loss in plan.losses)
+    assert any(loss.endswith("t.a (2 values)") for loss in plan.losses)
     with pytest.raises(Exception, match="data would be lost"):
         await bench.databases().dangerous.push(
             bench.one(), plan, tell=lambda text: None, accept_data_loss=False
@@ -148,8 +149,20 @@ async def test_what_cannot_be_expressed_is_said(postgres_bench):
     )
     found = await postgres_bench.databases().difference(postgres_bench.one())
     assert any("policy own" in each for each in found.unexpressed)
+    plan = await postgres_bench.databases().dangerous.plan(postgres_bench.one(), "push")
+    assert any("CREATE TABLE" in each for each in plan.effects)
     left = await push(postgres_bench)
     assert any("policy own" in each for each in left)
+    assert plan.left == left
+
+
+async def test_what_a_push_would_leave_is_known_before_also_where_only_the_database_has_it(postgres_bench):
+    await postgres_bench.write("CREATE TABLE t (a int)")
+    await postgres_bench.write("CREATE POLICY own ON t USING (a > 0)")
+    postgres_bench.schema("CREATE TABLE t (a int, b int);")
+    plan = await postgres_bench.databases().dangerous.plan(postgres_bench.one(), "push")
+    assert any("policy own on public.t: only in the first" in each for each in plan.left)
+    assert await push(postgres_bench) == plan.left
 
 
 async def test_a_pulled_schema_makes_the_same_database_again(bench):

@@ -341,14 +341,52 @@ async def test_a_rehearsal_tells_what_a_clone_went_through_and_leaves_the_databa
     assert len(await postgres_bench.ledger()) == 2
 
 
-async def test_the_plan_of_a_rollback_names_the_rows_that_its_files_lose(bench):
-    bench.migration("001_one", "CREATE TABLE one (id integer);", "DROP TABLE one;")
+async def test_the_plan_of_a_rollback_names_and_counts_what_is_lost(bench):
     bench.migration(
-        "002_two", "ALTER TABLE one ADD COLUMN a text;", "-- back\nALTER TABLE one DROP COLUMN a;"
+        "001_one", "CREATE TABLE one (id integer); INSERT INTO one VALUES (1), (2);", "DROP TABLE one;"
+    )
+    bench.migration(
+        "002_two",
+        "ALTER TABLE one ADD COLUMN a text; CREATE TABLE kept (id integer);",
+        "-- back\nALTER TABLE one DROP COLUMN a; DELETE FROM kept; DROP TABLE kept;",
     )
     await bench.deploy()
-    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "base")
-    assert plan.losses == (
-        "db/app/migrations/002_two/down.sql, line 2: the column's values are lost, and running code that reads it fails",
-        "db/app/migrations/001_one/down.sql, line 1: the table's rows are lost",
+    await bench.write("UPDATE one SET a = 'x' WHERE id = 1")
+    name = "public.one" if bench.engine == "postgres" else "one"
+    kept = name.replace("one", "kept")
+    emptied = "db/app/migrations/002_two/down.sql, line 2: every row is lost"
+    dangerous = bench.databases().dangerous
+    assert (await dangerous.plan(bench.one(), "rollback", "001_one")).losses == (
+        *sorted(
+            [f"column {name}.a (1 value)", f"table {kept} and its rows (0 rows)"],
+            reverse=bench.engine == "sqlite",
+        ),
+        emptied,
     )
+    assert (await dangerous.plan(bench.one(), "rollback", "base")).losses == (
+        f"table {kept} and its rows (0 rows)",
+        f"table {name} and its rows (2 rows)",
+        emptied,
+    )
+    assert len(await bench.ledger()) == 2
+
+
+async def test_a_way_back_that_reaches_other_databases_is_read_and_not_tried(postgres_bench):
+    role = f"r_{uuid.uuid4().hex}"
+    await postgres_bench.write(f"CREATE ROLE {role}")
+    postgres_bench.migration(
+        "001_one", "CREATE TABLE one (id integer);", f"DROP TABLE one; DROP ROLE {role};"
+    )
+    await postgres_bench.deploy()
+    plan = await postgres_bench.databases().dangerous.plan(postgres_bench.one(), "rollback", "base")
+    assert plan.losses[0] == "db/app/migrations/001_one/down.sql, line 1: the table's rows are lost"
+    assert "it changes what all databases share" in plan.losses[1]
+    await postgres_bench.write(f"DROP ROLE {role}")
+
+
+async def test_a_way_back_that_fails_on_the_shadow_is_read_and_that_is_said(bench):
+    bench.migration("001_one", "CREATE TABLE one (id integer);", "DROP TABLE one; SELECT * FROM nowhere;")
+    await bench.deploy()
+    plan = await bench.databases().dangerous.plan(bench.one(), "rollback", "base")
+    assert plan.losses[0] == "db/app/migrations/001_one/down.sql, line 1: the table's rows are lost"
+    assert "nowhere" in plan.losses[1]

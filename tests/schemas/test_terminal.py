@@ -182,6 +182,11 @@ def test_a_push_that_can_express_nothing_more_does_not_say_that_all_is_as_it_sho
     assert done.returncode == 3
     assert "not expressed, do it by hand: type public.addr: differs" in done.stdout + done.stderr
     assert "as schema.sql says" not in done.stdout + done.stderr
+    postgres_bench.schema("CREATE TYPE addr AS (street text, zip text); CREATE TABLE t (id int);")
+    planned = db(postgres_bench, "push", "-d", "app", "--plan", "--json")
+    [answer] = json.loads(planned.stdout)["databases"]
+    assert answer["result"]["left"] == ["type public.addr: differs"]
+    assert "left as it is, do it by hand: type public.addr: differs" in planned.stderr
 
 
 def test_all_databases_are_tried_and_the_worst_code_is_returned(applied):

@@ -23,7 +23,9 @@ from mcp_server.adapters.schemas.pg_catalog import read_catalog
 from mcp_server.domain.errors import Invalid, Locked, Unavailable
 from mcp_server.domain.schemas.catalogs import Catalog, within
 from mcp_server.domain.schemas.failures import StatementFailed
+from mcp_server.domain.schemas.losses import MOST
 from mcp_server.domain.schemas.migrations import Applied
+from mcp_server.domain.schemas.names import literal
 from mcp_server.domain.schemas.statements import Statement
 from mcp_server.ports.schemas import Footprint, Ledger, Limits, Rows, Witness
 
@@ -177,6 +179,13 @@ class PostgresSession:
         }
         return within(found, named) if named else found
 
+    async def count(self, table: str, column: str = "") -> int:
+        await self._limit()
+        which = f" WHERE {column} IS NOT NULL" if column else ""
+        with _told("", None):
+            rows = f"(SELECT 1 FROM {table}{which} LIMIT {MOST + 1})"  # noqa: S608 - names are the catalog's
+            return int(await self._connection.fetchval(f"SELECT count(*) FROM {rows} AS counted"))  # noqa: S608
+
     async def query(self, statement: Statement, *, write: bool, limit: int) -> Rows:
         await self._limit()
         with _told("", statement):
@@ -313,22 +322,16 @@ def _account(ledger: Ledger | None) -> list[str]:
     if ledger.put is None:
         return [f"DELETE FROM quaymaster.migrations WHERE version = {int(ledger.drop or 0)}"]  # noqa: S608 - a number
     row = ledger.put
-    texts = ", ".join(_literal(each) for each in (row.version, row.name, row.checksum, row.stage))
+    texts = ", ".join(literal(each) for each in (row.version, row.name, row.checksum, row.stage))
     insert = (
         "INSERT INTO quaymaster.migrations"  # noqa: S608 - numbers and literals
         " (version, label, name, checksum, stage, done, begun, applied_by)"
-        f" VALUES ({int(row.version)}, {texts}, {int(row.done)}, {bool(row.begun)}, {_literal(row.applied_by)})"
+        f" VALUES ({int(row.version)}, {texts}, {int(row.done)}, {bool(row.begun)}, {literal(row.applied_by)})"
         " ON CONFLICT (version) DO UPDATE SET label = excluded.label, name = excluded.name,"
         " checksum = excluded.checksum, stage = excluded.stage, done = excluded.done,"
         " begun = excluded.begun, applied_by = excluded.applied_by, applied_at = clock_timestamp()"
     )
     return [insert]
-
-
-def _literal(text: str) -> str:
-    """The same text whatever a script has set `standard_conforming_strings` to."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
 
 
 def _held(pid: str, key: int) -> str:

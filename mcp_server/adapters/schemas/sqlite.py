@@ -23,6 +23,7 @@ from mcp_server.adapters import faults
 from mcp_server.domain.errors import Locked, Unavailable
 from mcp_server.domain.schemas.catalogs import Catalog, Column, Index, Table, Trigger, View
 from mcp_server.domain.schemas.failures import StatementFailed
+from mcp_server.domain.schemas.losses import MOST
 from mcp_server.domain.schemas.migrations import Applied
 from mcp_server.domain.schemas.statements import Statement
 from mcp_server.ports.schemas import Footprint, Ledger, Limits, Rows, Witness
@@ -164,6 +165,9 @@ class SqliteSession:
     async def catalog(self) -> Catalog:
         return await self._in_thread(lambda: read_catalog(self._connection))
 
+    async def count(self, table: str, column: str = "") -> int:
+        return await self._in_thread(lambda: self._count(table, column))
+
     async def query(self, statement: Statement, *, write: bool, limit: int) -> Rows:
         return await self._in_thread(lambda: self._query(statement, write, limit))
 
@@ -288,6 +292,12 @@ class SqliteSession:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
+
+    def _count(self, table: str, column: str) -> int:
+        which = f" WHERE {_quoted(column)} IS NOT NULL" if column else ""
+        rows = f"SELECT 1 FROM {_quoted(table)}{which} LIMIT {MOST + 1}"  # noqa: S608 - quoted names
+        with _told("", None), self._bounded():
+            return int(self._connection.execute(f"SELECT count(*) FROM ({rows})").fetchone()[0])  # noqa: S608
 
     def _query(self, statement: Statement, write: bool, limit: int) -> Rows:
         self._connection.execute(f"PRAGMA query_only = {'OFF' if write else 'ON'}")

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mcp_server.domain.schemas.catalogs import Catalog
+from mcp_server.domain.schemas.losses import Loss
 from mcp_server.domain.schemas.postgres_changes import postgres_changes
 from mcp_server.domain.schemas.sqlite_changes import sqlite_changes
 
 
 class Changes(NamedTuple):
-    """`losses` are sentences about data that would be gone or might be refused."""
+    """`losses` are data that would be gone or might be refused."""
 
     statements: tuple[str, ...]
-    losses: tuple[str, ...]
+    losses: tuple[Loss, ...]
 
     @property
     def script(self) -> str:

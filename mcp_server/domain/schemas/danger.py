@@ -20,9 +20,8 @@ TOKEN_SECONDS = 900
 
 
 class Danger(Value):
-    """`digest` changes with everything that the plan was made from. `losses` are data that would be gone.
-
-    `left` are differences of a push that no statement can express, where nothing else is to be done.
+    """`digest` changes with everything that the plan was made from. `losses` are data that would be gone, with the
+    numbers of rows, which do not count for the digest. `left` are differences that a push cannot express.
     """
 
     action: Action

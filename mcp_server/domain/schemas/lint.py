@@ -60,7 +60,9 @@ RULES = (
     _rule("rename", r"^alter\s+table\b.*\brename\b", "running code that uses the old name fails", "postgres", "sqlite"),
     _rule("cascade", r"\bcascade\s*$", "drops whatever depends on it, too", "postgres"),
 )  # fmt: skip
-LOSSES = frozenset({"drop-table", "drop-column", "truncate", "delete-all"})
+EMPTYING = frozenset({"truncate", "delete-all"})
+"""Those whose statements lose rows of a table that stays."""
+LOSSES = EMPTYING | {"drop-table", "drop-column"}
 """The rules whose statements lose rows or values."""
 ALLOW = re.compile(r"--\s*lint:\s*allow\b", re.IGNORECASE)
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 
 from mcp_server.domain.schemas.catalogs import Catalog, Column, Table, View
 from mcp_server.domain.schemas.ddl import add_constraint, column_text, create_table, head_of
+from mcp_server.domain.schemas.losses import Loss, lost_column, lost_table
 from mcp_server.domain.schemas.names import literal, split_last, unqualified
 from mcp_server.domain.schemas.postgres_touched import Touched, rebuilt
 from mcp_server.domain.schemas.renames import perhaps_column, perhaps_table
 
 
-def postgres_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[str]]:
-    """Statements, and sentences about losses."""
+def postgres_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[Loss]]:
+    """Statements, and what they lose."""
     return _Postgres(start, goal).script()
 
 
@@ -24,10 +25,10 @@ class _Postgres:
     def __init__(self, start: Catalog, goal: Catalog) -> None:
         self.start, self.goal = start, goal
         self.statements: list[str] = []
-        self.losses: list[str] = []
+        self.losses: list[Loss] = []
         self.touched = Touched(start, goal)
 
-    def script(self) -> tuple[list[str], list[str]]:
+    def script(self) -> tuple[list[str], list[Loss]]:
         self._drop_triggers()
         self._drop_views()
         self._drop_functions()
@@ -102,7 +103,7 @@ class _Postgres:
     def _drop_tables(self) -> None:
         for name in sorted(self.start.tables.keys() - self.goal.tables.keys()):
             perhaps = perhaps_table(self.start.tables[name], self.start, self.goal)
-            self.losses.append(f"table {name} and its rows{perhaps}")
+            self.losses.append(lost_table(name, perhaps))
             self.say(f"DROP TABLE {name}")
 
     def _drop_rest(self) -> None:
@@ -150,7 +151,7 @@ class _Postgres:
 
     def _rebuild_enum(self, name: str, labels: tuple[str, ...], old: tuple[str, ...]) -> None:
         if gone := [label for label in old if label not in labels]:
-            self.losses.append(f"{', '.join(gone)} of {name}: refused while a row has it")
+            self.losses.append(Loss(f"{', '.join(gone)} of {name}: refused while a row has it"))
         aside = f"{unqualified(name).strip(chr(34))}_before"
         self.say(f'ALTER TYPE {name} RENAME TO "{aside}"')
         self.say(f"CREATE TYPE {name} AS ENUM ({', '.join(literal(each) for each in labels)})")
@@ -167,10 +168,10 @@ class _Postgres:
                         f" USING {column.name}::{text}::{column.type}"
                     )
                 elif self.touched.enum_of(column) == name and table.name in self.goal.tables:
-                    self.losses.append(f"column {table.name}.{column.name}")
+                    self.losses.append(lost_column(table.name, column.name))
                     self.say(f"ALTER TABLE {table.name} DROP COLUMN {column.name}")
                 elif self.touched.enum_of(column) == name:
-                    self.losses.append(f"table {table.name} and its rows")
+                    self.losses.append(lost_table(table.name))
                     self.say(f"ALTER TABLE {table.name} DROP COLUMN {column.name}")
         schema = name.rpartition(".")[0]
         self.say(f'DROP TYPE {schema}."{aside}"')
@@ -283,14 +284,14 @@ class _Postgres:
             if (other is None or rebuilt(column, other)) and not dropped_with_enum:
                 if not column.generated:
                     perhaps = perhaps_column(column, old, new) if other is None else ""
-                    self.losses.append(f"column {new.name}.{column.name}{perhaps}")
+                    self.losses.append(lost_column(new.name, column.name, perhaps))
                 self.say(f"ALTER TABLE {new.name} DROP COLUMN {column.name}")
         for column in new.columns:
             was = before.get(column.name)
             if was is None or rebuilt(was, column):
                 if column.not_null and not (column.default or column.identity or column.generated):
                     self.losses.append(
-                        f"column {new.name}.{column.name} is NOT NULL without default: refused on rows"
+                        Loss(f"column {new.name}.{column.name} is NOT NULL without default: refused on rows")
                     )
                 self.say(f"ALTER TABLE {new.name} ADD COLUMN {column_text(column)}")
             else:
@@ -302,7 +303,7 @@ class _Postgres:
         rebuilt_enum = self.touched.enum_of(was) is not None
         if retyped:
             self.losses.append(
-                f"column {table}.{column.name} from {was.type} to {column.type}: values must fit"
+                Loss(f"column {table}.{column.name} from {was.type} to {column.type}: values must fit")
             )
             if was.default and not rebuilt_enum:
                 self.say(f"{alter} DROP DEFAULT")
@@ -314,7 +315,9 @@ class _Postgres:
         elif was.default and not column.default and not default_gone:
             self.say(f"{alter} DROP DEFAULT")
         if column.not_null and not was.not_null:
-            self.losses.append(f"column {table}.{column.name} becomes NOT NULL: refused while a row has none")
+            self.losses.append(
+                Loss(f"column {table}.{column.name} becomes NOT NULL: refused while a row has none")
+            )
             self.say(f"{alter} SET NOT NULL")
         if column.identity and not was.identity:
             self.say(f"{alter} ADD GENERATED {column.identity} AS IDENTITY")
@@ -335,7 +338,7 @@ class _Postgres:
         for each in sorted(made, key=lambda each: (order.index(each.kind), each.table, each.name)):
             if each.table in self.start.tables:
                 self.losses.append(
-                    f"{each.kind} constraint {each.name} on {each.table}: refused while rows break it"
+                    Loss(f"{each.kind} constraint {each.name} on {each.table}: refused while rows break it")
                 )
             self.say(add_constraint(each))
 

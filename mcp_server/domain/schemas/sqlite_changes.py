@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mcp_server.domain.schemas.catalogs import Catalog, Index, Table, Trigger, View
+from mcp_server.domain.schemas.losses import Loss, lost_column, lost_table
 from mcp_server.domain.schemas.names import quoted
 from mcp_server.domain.schemas.renames import perhaps_column, perhaps_table
 
@@ -14,10 +15,10 @@ RULE = re.compile(r"\b(?:check|unique|references|foreign key|primary key|not nul
 Resting = Mapping[str, View] | Mapping[str, Trigger]
 
 
-def sqlite_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[str]]:
+def sqlite_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[Loss]]:
     """A changed table is made anew and its rows are copied, as SQLite's documentation advises."""
     statements: list[str] = []
-    losses: list[str] = []
+    losses: list[Loss] = []
     rebuilt = [
         name
         for name, table in goal.tables.items()
@@ -44,7 +45,7 @@ def sqlite_changes(start: Catalog, goal: Catalog) -> tuple[list[str], list[str]]
         ):
             statements.append(f"DROP INDEX {quoted(name)}")
     for name in gone:
-        losses.append(f"table {name} and its rows{perhaps_table(start.tables[name], start, goal)}")
+        losses.append(lost_table(name, perhaps_table(start.tables[name], start, goal)))
         statements.append(f"DROP TABLE {quoted(name)}")
     for name, table in goal.tables.items():
         if name not in start.tables:
@@ -88,21 +89,21 @@ def _added(old: Table, new: Table) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in parts)
 
 
-def _rebuild(old: Table, new: Table, losses: list[str]) -> Iterator[str]:
+def _rebuild(old: Table, new: Table, losses: list[Loss]) -> Iterator[str]:
     kept = {each.name for each in old.columns}
     columns = [each for each in new.columns if each.name in kept and not each.generated]
     losses += [
-        f"column {new.name}.{each.name}{perhaps_column(each, old, new)}"
+        lost_column(new.name, each.name, perhaps_column(each, old, new))
         for each in old.columns
         if each.name not in {one.name for one in new.columns} and not each.generated
     ]
     losses += [
-        f"column {new.name}.{each.name} is NOT NULL without default: refused on rows"
+        Loss(f"column {new.name}.{each.name} is NOT NULL without default: refused on rows")
         for each in new.columns
         if each.name not in kept and each.not_null and not each.default and not each.generated
     ]
     if _rules(new.special) - _rules(old.special):
-        losses.append(f"table {new.name} gets other constraints: refused while rows break them")
+        losses.append(Loss(f"table {new.name} gets other constraints: refused while rows break them"))
     aside = f"_quaymaster_new_{new.name}"
     yield _renamed(new, aside)
     if columns:

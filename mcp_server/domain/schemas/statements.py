@@ -22,6 +22,8 @@ TOKEN = re.compile(
 OPENS = {"begin", "case"}
 NO_TRANSACTION = re.compile(r"^[ \t]*--[ \t]*no-transaction[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 CONTROLS = {"begin", "commit", "rollback", "end", "abort", "savepoint", "release"}
+ALTERING = {"create", "alter", "drop", "reassign"}
+SHARED = {"role", "user", "group", "database", "tablespace", "system", "owned"}
 
 
 class Statement(NamedTuple):
@@ -35,6 +37,11 @@ class Statement(NamedTuple):
     def controls_transaction(self) -> bool:
         first = self.words[0] if self.words else ""
         return first in CONTROLS or self.words[:2] in {("start", "transaction"), ("prepare", "transaction")}
+
+    @property
+    def is_for_all_databases(self) -> bool:
+        """Whether it concerns what the databases of a PostgreSQL server share."""
+        return len(self.words) > 1 and self.words[0] in ALTERING and self.words[1] in SHARED
 
 
 def split(text: str, engine: Engine, *, where: str = "the SQL text") -> tuple[Statement, ...]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder, Migration
-from mcp_server.domain.schemas.lint import LOSSES, Finding, lint
+from mcp_server.domain.schemas.lint import EMPTYING, LOSSES, Finding, lint
 from mcp_server.domain.schemas.migrations import examine, to_revert
+from mcp_server.domain.schemas.names import literal
 from mcp_server.domain.schemas.revisions import History, Revision, behind, require_known
-from mcp_server.domain.schemas.statements import Engine
-from mcp_server.ports.schemas import Alembic, Footprint, Limits, Session, Witness
+from mcp_server.domain.schemas.statements import Engine, Statement
+from mcp_server.ports.schemas import Alembic, Footprint, Ledger, Limits, Session, Witness
 from mcp_server.services.schemas import migrating
 
 Labels = tuple[str, ...]
+MOST_HEADS = 1000
 
 
 class Ran(NamedTuple):
@@ -81,7 +83,19 @@ class Chain(Protocol):
         """What `down` would lose, as far as its files tell by being read."""
         ...
 
-    async def down(self, session: Session, target: str, *, tell: Tell = nobody) -> Labels: ...
+    async def reaches_outside(self, session: Session, target: str) -> bool:
+        """Whether files say that `down` changes what all databases of a server share."""
+        ...
+
+    async def copy_account(self, session: Session, shadow: Session) -> None:
+        """Let a shadow with the same schema know what is applied."""
+        ...
+
+    async def down(
+        self, session: Session, target: str, *, tell: Tell = nobody, watch: bool = False
+    ) -> Labels:
+        """Where it is watched, findings name the statements that empty a table."""
+        ...
 
 
 class FileChain:
@@ -147,16 +161,26 @@ class FileChain:
 
     async def losses_back(self, session: Session, target: str) -> Labels:
         found = to_revert(await migrating.look(session, self._files), target)
-        return tuple(
-            f"{each.folder}/down.sql, line {finding.line}: {finding.message}"
-            for each in found
-            for finding in lint(each.down or "", session.engine)
-            if finding.rule in LOSSES
+        return tuple(text for each in found for text in _losses(each, session.engine, LOSSES))
+
+    async def reaches_outside(self, session: Session, target: str) -> bool:
+        found = to_revert(await migrating.look(session, self._files), target)
+        return any(
+            each.is_for_all_databases
+            for migration in found
+            for each in migrating.script(migration, "down", session.engine)
         )
 
-    async def down(self, session: Session, target: str, *, tell: Tell = nobody) -> Labels:
+    async def copy_account(self, session: Session, shadow: Session) -> None:
+        for row in await session.ledger():
+            await shadow.write(Ledger(put=row))
+
+    async def down(
+        self, session: Session, target: str, *, tell: Tell = nobody, watch: bool = False
+    ) -> Labels:
         async def each(migration: Migration, footprint: Footprint) -> None:
-            tell(Ran(migration.label, footprint, ()))
+            emptied = _losses(migration, session.engine, EMPTYING) if watch else ()
+            tell(Ran(migration.label, footprint, emptied))
 
         found = to_revert(await migrating.look(session, self._files), target)
         await migrating.run_down(session, found, self._owner, tell=each)
@@ -211,9 +235,26 @@ class AlembicChain:
         """Nothing: its revisions are programs."""
         return ()
 
-    async def down(self, session: Session, target: str, *, tell: Tell = nobody) -> Labels:
+    async def reaches_outside(self, session: Session, target: str) -> bool:
+        """What programs do is not known before."""
+        return False
+
+    async def copy_account(self, session: Session, shadow: Session) -> None:
+        for name in (await session.catalog()).tables:
+            if name.rpartition(".")[2] == "alembic_version":
+                read = Statement(f"SELECT version_num FROM {name}", 1, ("select",))  # noqa: S608 - a quoted name
+                rows = (await session.query(read, write=False, limit=MOST_HEADS)).rows
+                put = [
+                    Statement(f"INSERT INTO {name} VALUES ({literal(str(row[0]))})", 1, ("insert",))  # noqa: S608
+                    for row in rows
+                ]
+                await shadow.transaction(put, None)
+
+    async def down(
+        self, session: Session, target: str, *, tell: Tell = nobody, watch: bool = False
+    ) -> Labels:
         witness, found = await self._look(session)
-        return await self._run(session, witness, behind(found, target), "down", tell, False)
+        return await self._run(session, witness, behind(found, target), "down", tell, watch)
 
     async def _look(self, session: Session) -> tuple[Witness, History]:
         witness = await session.witness()
@@ -240,12 +281,12 @@ class AlembicChain:
             self._folder, witness, list(labels), direction, limits, watch=watch
         ) as steps:
             async for step in steps:
-                found = tuple(
-                    f"{each.rule}: {each.message}"
-                    for text in step.statements
-                    for each in lint(text, session.engine)
-                )
-                tell(Ran(labels[step.version], step.footprint, found, step.seconds))
+                label = labels[step.version]
+                if direction == "up":
+                    found = _told_of_statements(step.statements, session.engine)
+                else:
+                    found = tuple(f"{label}: {text}" for text in _emptying(step.statements, session.engine))
+                tell(Ran(label, step.footprint, found, step.seconds))
         return tuple(labels.values())
 
 
@@ -253,6 +294,27 @@ def refuse_ours(folder: Folder, instead: str) -> None:
     """Raise Refused for an Alembic project, whose files only Alembic writes."""
     if folder.alembic is not None:
         raise Refused(f"{folder.name} is an Alembic project; that is Alembic's to do", next=instead)
+
+
+def _told_of_statements(statements: Sequence[str], engine: Engine) -> Labels:
+    return tuple(f"{each.rule}: {each.message}" for text in statements for each in lint(text, engine))
+
+
+def _emptying(statements: Sequence[str], engine: Engine) -> Labels:
+    return tuple(
+        f"{' '.join(text.split())[:100]}: {each.message}"
+        for text in statements
+        for each in lint(text, engine)
+        if each.rule in EMPTYING
+    )
+
+
+def _losses(migration: Migration, engine: Engine, rules: Collection[str]) -> Labels:
+    return tuple(
+        f"{migration.folder}/down.sql, line {each.line}: {each.message}"
+        for each in lint(migration.down or "", engine)
+        if each.rule in rules
+    )
 
 
 def _findings(migration: Migration, engine: Engine) -> Labels:

@@ -31,53 +31,54 @@ NO_DIFFERENCE = Difference(up="", down="", losses=(), losses_down=(), unexpresse
 
 async def difference(shadow: Session, start: Catalog, goal: Catalog, renames: Sequence[Rename]) -> Difference:
     """Both ways, tried: the shadow, which is empty, is brought to the start by statements, forward, and back."""
-    cannot = await _make(shadow, start)
+    cannot = await make(shadow, start)
     found = renaming(start, goal, renames)
     up = await _turn(shadow, start, goal, found.forward, "up")
-    there = differences(await shadow.catalog(), goal)
+    left = _left(start, goal, cannot, await shadow.catalog())
     down = await _turn(shadow, goal, start, found.back, "down")
     back = differences(await shadow.catalog(), start)
-    # What the shadow could not be given at the start is compared as it is, where nothing would show its change.
-    unmade = {each.rpartition(": ")[0] for each in cannot}
-    changed = {each for each in differences(start, goal) if each.rpartition(": ")[0] in unmade}
-    unexpressed = sorted(changed | {each for each in there if each not in cannot})
-    unexpressed += [f"on the way back: {each}" for each in back if each not in cannot]
     return Difference(
         up=up.script,
         down=down.script,
-        losses=up.losses,
-        losses_down=down.losses,
-        unexpressed=tuple(unexpressed),
+        losses=tuple(each.text for each in up.losses),
+        losses_down=tuple(each.text for each in down.losses),
+        unexpressed=(*left, *(f"on the way back: {each}" for each in back if each not in cannot)),
     )
 
 
-async def way(shadow: Session, start: Catalog, goal: Catalog, renames: Sequence[Rename]) -> Changes:
-    """The script from start to goal alone; the shadow, which is empty, is used when something is renamed."""
-    found = renaming(start, goal, renames)
-    if found.forward:
-        await _make(shadow, start)
-    return await _turn(shadow, start, goal, found.forward, "", run=False)
+async def way(
+    shadow: Session, start: Catalog, goal: Catalog, renames: Sequence[Rename]
+) -> tuple[Changes, tuple[str, ...]]:
+    """The script from start to goal, tried on the shadow, which is empty; and what it leaves as it is."""
+    cannot = await make(shadow, start)
+    script = await _turn(shadow, start, goal, renaming(start, goal, renames).forward, "push")
+    return script, _left(start, goal, cannot, await shadow.catalog())
+
+
+async def make(shadow: Session, start: Catalog) -> tuple[str, ...]:
+    """Give an empty shadow the schema of the start; what could not be made."""
+    empty = await shadow.catalog()
+    await shadow.transaction(statements_of(changes(empty, start)), None, where="shadow")
+    return differences(await shadow.catalog(), start)
 
 
 def statements_of(script: Changes) -> tuple[Statement, ...]:
     return tuple(Statement(each, number + 1, ()) for number, each in enumerate(script.statements))
 
 
-async def _make(shadow: Session, start: Catalog) -> tuple[str, ...]:
-    """What could not be made."""
-    empty = await shadow.catalog()
-    await shadow.transaction(statements_of(changes(empty, start)), None, where="shadow")
-    return differences(await shadow.catalog(), start)
+def _left(start: Catalog, goal: Catalog, cannot: Sequence[str], reached: Catalog) -> tuple[str, ...]:
+    """What is not as in the goal after the script. What the shadow could not be given at the start is compared as it
+    is, where nothing would show its change."""
+    unmade = {each.rpartition(": ")[0] for each in cannot}
+    changed = {each for each in differences(start, goal) if each.rpartition(": ")[0] in unmade}
+    return tuple(sorted(changed | {each for each in differences(reached, goal) if each not in cannot}))
 
 
-async def _turn(
-    shadow: Session, start: Catalog, goal: Catalog, first: Sequence[str], where: str, *, run: bool = True
-) -> Changes:
+async def _turn(shadow: Session, start: Catalog, goal: Catalog, first: Sequence[str], where: str) -> Changes:
     """The renames come first; what rests on the names is as the engine then says it."""
     if first:
         await shadow.transaction(statements_of(Changes(tuple(first), ())), None, where=where)
         start = await shadow.catalog()
     rest = changes(start, goal)
-    if run:
-        await shadow.transaction(statements_of(rest), None, where=where)
+    await shadow.transaction(statements_of(rest), None, where=where)
     return Changes((*first, *rest.statements), rest.losses)

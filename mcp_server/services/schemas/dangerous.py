@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_server.domain.errors import PlanStale
-from mcp_server.domain.schemas.catalogs import differences
+from mcp_server.domain.schemas.catalogs import Catalog, differences
+from mcp_server.domain.schemas.changes import Changes
 from mcp_server.domain.schemas.danger import Action, Danger, counted, digest_of
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder
+from mcp_server.domain.schemas.losses import Loss, lost_table
 from mcp_server.ports.schemas import Session
 from mcp_server.services.schemas import tokens
 from mcp_server.services.schemas.comparing import statements_of
 from mcp_server.services.schemas.ground import ALEMBIC, Ground, own
+from mcp_server.services.schemas.losing import counted_losses, lost_behind
 
 if TYPE_CHECKING:
     from mcp_server.services.schemas.estate import Kept
@@ -38,25 +41,50 @@ class Pulled(NamedTuple):
         return f"wrote {self.path.name}{before}"
 
 
+class _Way(NamedTuple):
+    script: Changes
+    goal: Catalog
+
+
+class _Draft(NamedTuple):
+    """A plan whose losses are not counted yet; of a push with its way."""
+
+    danger: Danger
+    losses: tuple[Loss, ...] = ()
+    way: _Way | None = None
+
+
 class Dangerous:
     """reset, rollback, push and pull, each of one database."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
 
-    async def plan(self, folder: Folder, action: Action, target: str = "") -> Danger:
-        """What the action would do. Raises Refused where it may not be done in this environment."""
+    async def plan(
+        self, folder: Folder, action: Action, target: str = "", *, is_consented: bool = False
+    ) -> Danger:
+        """What the action would do. What is lost is looked for and counted unless somebody consented to it already.
+
+        Raises Refused where it may not be done in this environment.
+        """
         self._require_allowed(folder, action)
         if action == "pull":
             return await self._plan_pull(folder)
         async with self.ground.session(folder) as session:
-            return await self._plan(folder, session, action, target)
+            draft = await self._draft(folder, session, action, target)
+            if is_consented:
+                losses = tuple(each.text for each in draft.losses)
+            elif action == "rollback":
+                losses = await lost_behind(self.ground, folder, session, target)
+            else:
+                losses = await counted_losses(session, draft.losses)
+            return draft.danger.model_copy(update={"losses": losses})
 
     async def reset(self, folder: Folder, plan: Danger, *, tell: Event, backup: bool = True) -> Kept | None:
         """Erase everything and migrate from the start."""
         chain = self.ground.chain(folder)
         chain.check(self.ground.engine(folder))
-        async with self._consented(folder, plan, "", backup) as (session, saved):
+        async with self._consented(folder, plan, "", backup) as (session, _, saved):
             if saved is not None:
                 tell(_backup_told(saved))
             await session.erase()
@@ -67,7 +95,7 @@ class Dangerous:
         self, folder: Folder, plan: Danger, target: str, *, tell: Event, backup: bool = True
     ) -> tuple[str, ...]:
         """Run the down files of what lies behind the target, newest first, one transaction each."""
-        async with self._consented(folder, plan, target, backup) as (session, saved):
+        async with self._consented(folder, plan, target, backup) as (session, _, saved):
             if saved is not None:
                 tell(_backup_told(saved))
                 await self._rehearse_down(folder, saved, target)
@@ -78,13 +106,12 @@ class Dangerous:
     ) -> tuple[str, ...]:
         """Make the database as schema.sql says, in one transaction; what could not be expressed."""
         self.require_accepted(plan, accept_data_loss=accept_data_loss)
-        goal = await self.ground.goal(folder)
-        async with self._consented(folder, plan, "", backup) as (session, saved):
+        async with self._consented(folder, plan, "", backup) as (session, draft, saved):
             if saved is not None:
                 tell(_backup_told(saved))
-            script = await self.ground.way(folder, own(await session.catalog(), folder), goal)
-            await session.transaction(statements_of(script), None, where="push")
-            return differences(own(await session.catalog(), folder), goal)
+            assert draft.way is not None  # noqa: S101 - that of a push
+            await session.transaction(statements_of(draft.way.script), None, where="push")
+            return differences(own(await session.catalog(), folder), draft.way.goal)
 
     def require_accepted(self, plan: Danger, *, accept_data_loss: bool) -> None:
         """Raise Refused for a plan that loses data where nobody said that it may."""
@@ -114,39 +141,40 @@ class Dangerous:
     @asynccontextmanager
     async def _consented(
         self, folder: Folder, plan: Danger, target: str, backup: bool
-    ) -> AsyncIterator[tuple[Session, Kept | None]]:
+    ) -> AsyncIterator[tuple[Session, _Draft, Kept | None]]:
         """The locked session, when the plan is still the same; with a proved backup."""
         async with self.ground.locked(folder) as session:
-            self._require_same(plan, await self._plan(folder, session, plan.action, target))
-            yield session, await self.ground.places.keep(folder) if backup else None
+            draft = await self._draft(folder, session, plan.action, target)
+            self._require_same(plan, draft.danger)
+            yield session, draft, await self.ground.places.keep(folder) if backup else None
 
-    async def _plan(self, folder: Folder, session: Session, action: Action, target: str) -> Danger:
+    async def _draft(self, folder: Folder, session: Session, action: Action, target: str) -> _Draft:
+        if action == "push":
+            return await self._draft_push(folder, session)
         chain = self.ground.chain(folder)
         live = own(await session.catalog(), folder)
-        losses: tuple[str, ...] = ()
+        standing = await chain.standing(session)
         state: dict[str, Any] = {
             "target": target,
-            "migrations": None if action == "push" else (standing := await chain.standing(session)).state,
+            "migrations": standing.state,
             "catalog": live.flat(),
         }
         if action == "rollback":
-            effects = await chain.way_back(session, target)
-            losses = await chain.losses_back(session, target)
-        elif action == "reset":
-            losses = tuple(f"table {name} and its rows" for name in sorted(live.tables))
-            whole = ", ".join(folder.settings.schemas) or "the database"
-            effects = (
-                f"drop everything in {whole} ({counted(len(live.tables), 'table')})",
-                f"run {counted(len(standing.applied) + len(standing.pending), 'migration')} from the start",
-            )
-        else:
-            goal = await self.ground.goal(folder)
-            script = await self.ground.way(folder, live, goal)
-            effects, losses = tuple(f"{each};" for each in script.statements), script.losses
-            state["goal"] = goal.flat()
-            if not effects:
-                return self._danger(folder, action, effects, losses, state, left=differences(live, goal))
-        return self._danger(folder, action, effects, losses, state)
+            return _Draft(self._danger(folder, action, await chain.way_back(session, target), state))
+        whole = ", ".join(folder.settings.schemas) or "the database"
+        effects = (
+            f"drop everything in {whole} ({counted(len(live.tables), 'table')})",
+            f"run {counted(len(standing.applied) + len(standing.pending), 'migration')} from the start",
+        )
+        losses = tuple(lost_table(name) for name in sorted(live.tables))
+        return _Draft(self._danger(folder, action, effects, state), losses)
+
+    async def _draft_push(self, folder: Folder, session: Session) -> _Draft:
+        live, goal = own(await session.catalog(), folder), await self.ground.goal(folder)
+        script, left = await self.ground.way(folder, live, goal)
+        state = {"catalog": live.flat(), "goal": goal.flat()}
+        effects = tuple(f"{each};" for each in script.statements)
+        return _Draft(self._danger(folder, "push", effects, state, left), script.losses, _Way(script, goal))
 
     async def _plan_pull(self, folder: Folder) -> Danger:
         async with self.ground.session(folder) as session:
@@ -160,14 +188,13 @@ class Dangerous:
                 f"overwrite {path} ({counted(lines, 'line')}, with their comments) with the schema of the database",
                 f"keep the file that is there below .quaymaster/backups/{folder.name}",
             )
-        return self._danger(folder, "pull", effects, (), {"file": before, "catalog": live.flat()})
+        return self._danger(folder, "pull", effects, {"file": before, "catalog": live.flat()})
 
     def _danger(
         self,
         folder: Folder,
         action: Action,
         effects: tuple[str, ...],
-        losses: tuple[str, ...],
         state: dict[str, Any],
         left: tuple[str, ...] = (),
     ) -> Danger:
@@ -178,7 +205,6 @@ class Dangerous:
             environment=self.ground.environment,
             place=place,
             effects=effects,
-            losses=losses,
             left=left,
             digest=digest_of(action, folder.name, self.ground.environment, place, state),
         )

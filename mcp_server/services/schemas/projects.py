@@ -126,10 +126,15 @@ class ProjectSchemas:
         databases, folder, held = await self._one(call, project, database, environment)
         if action == "rollback":
             self._require_may_run(call, folder)
-        plan = await databases.dangerous.plan(folder, action, target)
+        is_consented = call.plan_token is not None
+        plan = await databases.dangerous.plan(folder, action, target, is_consented=is_consented)
         if action == "push" and not plan.effects:
             return _done(_pushed(plan.left), ())
-        effects = (*plan.effects, *(f"lost: {loss}" for loss in plan.losses))
+        effects = (
+            *plan.effects,
+            *(f"lost: {loss}" for loss in plan.losses),
+            *(f"left as it is, do it by hand: {each}" for each in plan.left),
+        )
         planned = await self._gated(call, held, folder, environment, plan.digest, effects)
         if planned is not None:
             return planned
