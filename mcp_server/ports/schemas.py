@@ -203,8 +203,9 @@ class Alembic(Protocol):
     Refused for an env.py that connects elsewhere, Unavailable where no interpreter has Alembic.
     """
 
-    async def look(self, folder: Folder, witness: Witness | None) -> History:
-        """Changes nothing. Without a witness nothing is applied, and env.py is not run."""
+    async def look(self, folder: Folder, witness: Witness | None, *, patient: bool = False) -> History:
+        """Changes nothing. Without a witness nothing is applied, and env.py is not run. Somebody who only reads is not
+        to wait long for a program that hangs; `patient` is for who is going to run it anyway."""
         ...
 
     def run(
@@ -227,6 +228,11 @@ class Folders(Protocol):
 
     @property
     def root(self) -> Path: ...
+
+    @property
+    def reads_environment(self) -> bool:
+        """Whether addresses are looked for in the process environment, too, and not in dotenv files alone."""
+        ...
 
     def all(self) -> tuple[Folder, ...]:
         """By name. Raises Invalid for collisions and for settings that do not parse."""

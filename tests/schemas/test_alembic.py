@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mcp_server.adapters.schemas import alembic
 from mcp_server.domain.errors import Invalid, Locked
 from mcp_server.domain.schemas.failures import Drift, ProgramFailed, Refused, StatementFailed
 from tests.schemas.alembic_project import ASYNC_ENV, ENV, AlembicProject
@@ -93,6 +94,18 @@ async def test_a_failing_program_is_named_and_the_password_is_not_said(postgres_
     password = urlsplit(postgres_bench.url).password
     assert password
     assert password not in str(failed.value.payload())
+
+
+async def test_a_program_that_hangs_does_not_hold_a_reader_for_long_and_the_place_is_named(
+    bench, project, monkeypatch
+):
+    monkeypatch.setattr(alembic, "LOOK_SECONDS", 8)
+    await bench.deploy()
+    project.env(f"import time\n\n\ndef wait():\n    time.sleep(600)\n\n\nwait()\n{ENV}")
+    with pytest.raises(
+        ProgramFailed, match=r"did not answer in 8 s and was ended at migrations/env\.py, line 5"
+    ):
+        await bench.databases().status(bench.one())
 
 
 async def test_a_sqlite_revision_is_all_or_nothing_and_breaks_no_reference(sqlite_bench):

@@ -162,3 +162,26 @@ async def test_a_superuser_reads_by_tool_only_through_the_address_of_a_reader(
         assert (await desk.done("execute_sql", APP | written))["changed"] == 1
         assert "earlier call" in (await desk.done("execute_sql", APP | written))["message"]
         assert (await desk.done("execute_sql", APP | {"sql": "SELECT count(*) FROM t"}))["rows"] == [[1]]
+
+
+async def test_one_database_that_cannot_be_looked_at_does_not_hide_the_others(tmp_path, shop):
+    (shop.root / "db" / "down" / "migrations").mkdir(parents=True)
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(shop.root)})
+        found = await desk.done("schema_status", {"project": "shop"})
+        assert [each["name"] for each in found["databases"]] == ["app"]
+        [down] = found["unreached"]
+        assert (down["name"], down["code"]) == ("down", "INVALID")
+        assert "RDS_DOWN_URL is not set" in down["message"]
+        assert f"Set it below {shop.root}, in .env" in down["next"]
+        assert "environment" not in down["next"]
+        alone = await desk.call("schema_status", {"project": "shop", "database": "down"})
+        assert alone.structured_content["code"] == "INVALID"
+
+
+async def test_a_rehearsal_by_tool_tells_how_the_database_would_differ_from_its_schema(tmp_path, shop):
+    async with opened(tmp_path) as desk:
+        await desk.done("create_project", {"name": "shop", "path": str(shop.root)})
+        planned = await desk.done("plan_migration", APP | {"rehearse": True})
+        assert [each["migration"] for each in planned["rehearsed"]] == ["001_one"]
+        assert any("t.a: only in the second" in each for each in planned["drift"])

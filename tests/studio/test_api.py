@@ -51,6 +51,14 @@ def test_the_token_works_once(plain: Running):
     assert client.get("/").status_code == 200
 
 
+def test_two_studios_in_one_browser_do_not_take_each_others_place(serve: Serve, tmp_path: Path):
+    one, two = (serve(sqlite_at(tmp_path / f"{name}.db")) for name in ("one", "two"))
+    browser = enter(one)
+    assert browser.get(two.entrance).status_code == 303
+    assert browser.get(f"{two.base}/").status_code == 200
+    assert browser.get(f"{one.base}/").status_code == 200
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example:1", ""])
 def test_another_name_for_this_machine_is_refused(plain: Running, host: str):
     client = enter(plain)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -31,11 +33,13 @@ from mcp_server.domain.schemas.revisions import History, Revision
 from mcp_server.ports.schemas import Footprint, Limits, Step, Witness
 
 PROGRAM = Path(__file__).with_name("alembic_child.py")
-LOOK_SECONDS = 120
+LOOK_SECONDS, PATIENT_SECONDS = 20, 120
+LAST_WORDS_SECONDS = 2
 STEP_SECONDS = 3600
 LINE_BYTES = 16 * 1024 * 1024
 ENVIRONMENT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE")
 """What of the starter's environment a project gets that was given none."""
+FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 
 
 class AlembicProjects:
@@ -46,11 +50,10 @@ class AlembicProjects:
         bare = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._environ = bare if environ is None else {**bare, **environ}
 
-    async def look(self, folder: Folder, witness: Witness | None) -> History:
+    async def look(self, folder: Folder, witness: Witness | None, *, patient: bool = False) -> History:
         request = self._request(folder, witness, action="look")
         async with self._child(folder, request) as answers:
-            with _bounded(folder, LOOK_SECONDS):
-                found = await answers.next()
+            found = await answers.within(PATIENT_SECONDS if patient else LOOK_SECONDS)
         revisions = [Revision(each["version"], each["name"], each["file"]) for each in found["revisions"]]
         applied = set(found["applied"])
         return History(
@@ -164,6 +167,30 @@ class _Answers:
             raise self._failure(found["error"])
         return found
 
+    async def within(self, seconds: float) -> dict[str, Any]:
+        """The next, unless it takes too long: then ProgramFailed, with the line at which the process was ended."""
+        try:
+            with anyio.fail_after(seconds):
+                return await self.next()
+        except TimeoutError as late:
+            where = await self._last_place()
+            raise ProgramFailed(
+                f"{self._folder.name}: Alembic did not answer in {seconds:g} s and was ended{where}"
+            ) from late
+
+    async def _last_place(self) -> str:
+        """Where in the project the process is, which it writes when it is told to abort."""
+        self._process.send_signal(signal.SIGABRT)
+        with anyio.move_on_after(LAST_WORDS_SECONDS):
+            await self._process.wait()
+        self._told.seek(0)
+        said = self._told.read().decode("utf-8", "replace")
+        home = _home(self._folder).resolve()
+        for path, line in FRAME.findall(said.rpartition("Current thread")[2]):
+            if Path(path).is_relative_to(home) and "site-packages" not in path:
+                return f" at {Path(path).relative_to(home)}, line {line}"
+        return ""
+
     def _failure(self, said: Mapping[str, Any]) -> QuaymasterError:
         text = self._plain(str(said["message"]))
         where = f"{said['where']}: " if said["where"] else ""
@@ -191,8 +218,7 @@ class _Answers:
 
 async def _steps(folder: Folder, answers: _Answers, count: int) -> AsyncIterator[Step]:
     for _ in range(count):
-        with _bounded(folder, STEP_SECONDS):
-            found = await answers.next()
+        found = await answers.within(STEP_SECONDS)
         footprint, before, after = Footprint(), found.get("before", {}), found.get("after", {})
         if before and "changes" in before:
             changes = after["changes"][0][0] - before["changes"][0][0]
@@ -203,15 +229,6 @@ async def _steps(folder: Folder, answers: _Answers, count: int) -> AsyncIterator
             footprint = footprint._replace(touched=touched)
         yield Step(found["step"], found["seconds"], footprint, tuple(found.get("statements", ())))
     await answers.next()
-
-
-@contextmanager
-def _bounded(folder: Folder, seconds: float) -> Iterator[None]:
-    try:
-        with anyio.fail_after(seconds):
-            yield
-    except TimeoutError as late:
-        raise ProgramFailed(f"{folder.name}: Alembic did not answer in time and was ended") from late
 
 
 def _limits(limits: Limits) -> list[str]:

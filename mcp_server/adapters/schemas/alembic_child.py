@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -33,6 +35,8 @@ class BrokenReferences(Exception):
 def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
+        faulthandler.enable()  # so that it says where it hangs when it is told to abort, and leaves no core
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         here = os.path.dirname(os.path.abspath(__file__))
         sys.path[:] = [each for each in sys.path if os.path.abspath(each) != here]
         request: Request = json.loads(sys.stdin.readline())

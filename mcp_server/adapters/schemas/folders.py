@@ -42,6 +42,7 @@ class DiskFolders:
     def __init__(self, root: Path, environ: Mapping[str, str] | None) -> None:
         self.root = root
         self._environ = environ or {}
+        self.reads_environment = environ is not None
 
     def all(self) -> tuple[Folder, ...]:
         base = self.root / "db"

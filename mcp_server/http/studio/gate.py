@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import secrets
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-COOKIE = "quaymaster_studio"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 SAFE_HEADERS = {
     "cache-control": "no-store",
@@ -48,22 +47,27 @@ class Gate:
         if not _is_local(request.headers):
             return _refused("This page is only served on loopback.")
         if "token" in request.query_params:
-            return self._exchange(request.query_params)
-        cookie = request.cookies.get(COOKIE, "")
+            return self._exchange(request)
+        cookie = request.cookies.get(_cookie(request), "")
         if not secrets.compare_digest(cookie.encode(), self._session.encode()):
             return _refused(
                 "Open the address that the command printed; it works once. Start it again for a new one."
             )
         return None
 
-    def _exchange(self, query: QueryParams) -> Response:
-        given = query["token"].encode()
+    def _exchange(self, request: HTTPConnection) -> Response:
+        given = request.query_params["token"].encode()
         if self._spent or not secrets.compare_digest(given, self.token.encode()):
             return _refused("This address was used already. Start the studio again for a new one.")
         self._spent = True
         answer = RedirectResponse("/", 303, headers=SAFE_HEADERS)
-        answer.set_cookie(COOKIE, self._session, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(_cookie(request), self._session, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _cookie(request: HTTPConnection) -> str:
+    """A browser keeps cookies by host and not by port, so that another studio's would take the place of this one's."""
+    return f"quaymaster_studio_{request.url.port or 80}"
 
 
 def _is_local(headers: Headers) -> bool:

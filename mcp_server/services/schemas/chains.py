@@ -260,7 +260,7 @@ class AlembicChain:
         witness = await session.witness()
         if witness is None:
             raise Unavailable(f"{self._folder.name}: there is no database yet")
-        found = await self._alembic.look(self._folder, witness)
+        found = await self._alembic.look(self._folder, witness, patient=True)
         require_known(found)
         return witness, found
 

@@ -61,8 +61,7 @@ class Places:
         if not found:
             raise Invalid(
                 f"{folder.name}: {folder.variable} is not set",
-                next="Set it in the environment, in .env, or in .env.dev or .env.prod; or let 'project' in "
-                "database.toml name the project that has the database.",
+                next=self._wanted(),
             )
         engine = self._engines.engine_of(found)
         if folder.settings.engine not in (None, engine):
@@ -73,6 +72,15 @@ class Places:
         if engine == "sqlite" and (folder.settings.schemas or folder.settings.extensions):
             raise Invalid(f"{folder.name}: a SQLite database has no schemas and no extensions")
         return found
+
+    def _wanted(self) -> str:
+        there = (
+            "in the environment, in" if self._folders.reads_environment else f"below {self._folders.root}, in"
+        )
+        return (
+            f"Set it {there} .env, or in .env.dev or .env.prod; or let 'project' in database.toml name the project "
+            "that has the database."
+        )
 
     def direct(self, folder: Folder) -> str:
         """Around a pooler."""

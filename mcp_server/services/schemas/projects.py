@@ -14,9 +14,10 @@ from typing import Literal
 
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.databases import Login
-from mcp_server.domain.errors import Conflict, Forbidden, Invalid
+from mcp_server.domain.errors import Conflict, Forbidden, Invalid, QuaymasterError
 from mcp_server.domain.projects import Project
 from mcp_server.domain.queries import Statement, require_statement
+from mcp_server.domain.records import Value
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.schemas.danger import Action, digest_of
 from mcp_server.domain.schemas.folders import Folder
@@ -34,19 +35,30 @@ Find = Callable[[Path, str, Caller, Project], Databases]
 IS_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
 
 
+class Unreached(Value):
+    name: str
+    code: str
+    message: str
+    next: str
+
+
 class SchemaStatus(Result):
+    """`unreached` are those of several that could not be looked at."""
+
     databases: tuple[Status, ...]
+    unreached: tuple[Unreached, ...] = ()
 
 
 class MigrationPlan(Result):
     """`up` and `down` lead from the database to schema.sql and back; `rehearsed` are the pending migrations on a
-    clone."""
+    clone, and `drift` is how that then differs from schema.sql."""
 
     up: str
     down: str
     losses: tuple[str, ...]
     unexpressed: tuple[str, ...]
     rehearsed: tuple[Rehearsed, ...] = ()
+    drift: tuple[str, ...] = ()
 
 
 class SchemaDone(Result):
@@ -76,10 +88,22 @@ class ProjectSchemas:
     ) -> SchemaStatus:
         databases, _ = await self._of(call, project, environment)
         folders = databases.chosen([database] if database else [], everything=database is None)
+        found: list[Status] = []
+        failed: dict[str, QuaymasterError] = {}
         for each in folders:
-            self._require_inside(call, databases, each)
-            self._require_may_run(call, each)
-        return SchemaStatus(databases=tuple([await databases.status(each) for each in folders]))
+            try:
+                self._require_inside(call, databases, each)
+                self._require_may_run(call, each)
+                found.append(await databases.status(each))
+            except QuaymasterError as error:
+                failed[each.name] = error
+        if failed and not found:
+            raise next(iter(failed.values()))
+        unreached = [
+            Unreached(name=name, code=error.code, message=error.message, next=error.next)
+            for name, error in failed.items()
+        ]
+        return SchemaStatus(databases=tuple(found), unreached=tuple(unreached))
 
     async def plan(
         self, call: Call, project: str, database: str, environment: EnvironmentOf, rehearse: bool
@@ -89,15 +113,17 @@ class ProjectSchemas:
         # A rehearsal needs no schema.sql, and an Alembic project usually has none.
         found = await databases.difference(folder) if written or not rehearse else NO_DIFFERENCE
         rehearsed: tuple[Rehearsed, ...] = ()
+        drift: tuple[str, ...] = ()
         if rehearse:
             self._require_may_run(call, folder)
-            rehearsed, _ = await databases.rehearse(folder)
+            rehearsed, drift = await databases.rehearse(folder)
         return MigrationPlan(
             up=found.up,
             down=found.down,
             losses=found.losses,
             unexpressed=found.unexpressed,
             rehearsed=rehearsed,
+            drift=drift,
         )
 
     async def apply(self, call: Call, project: str, database: str, environment: EnvironmentOf) -> PlanResult:
