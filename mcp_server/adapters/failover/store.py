@@ -10,21 +10,20 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
 from mcp_server.adapters import faults
+from mcp_server.adapters.failover.adoption import require_known
 from mcp_server.adapters.failover.follower import Follower
 from mcp_server.adapters.failover.membership import Membership
 from mcp_server.adapters.failover.recovery import Foreign, Recovery, answers
 from mcp_server.domain.audit import AuditRow
 from mcp_server.domain.changes import Line
 from mcp_server.domain.degraded import refused
-from mcp_server.domain.errors import Conflict, Degraded, Invalid, OutcomeUnknown, QuaymasterError, Unavailable
+from mcp_server.domain.errors import Conflict, Degraded, OutcomeUnknown, QuaymasterError, Unavailable
 from mcp_server.domain.keys import ApiKey
-from mcp_server.domain.pages import MAX_LIMIT, Page
 from mcp_server.domain.records import Record
 from mcp_server.ports.mirror import AlreadyApplied, Facts, Logged, Mirror, Outage, Primary
 from mcp_server.ports.repositories import Repository
@@ -106,21 +105,7 @@ class FailoverStore:
     async def _adopt_primary(self, facts: Facts) -> None:
         identity = await self._primary.prepare()
         await self._members.refuse_a_copy()
-        own = await self._mirror.read(_its_own)
-        missing = await self._primary.read(partial(_missing, own))
-        if missing and not await self._primary.read(_has_teams):
-            raise Invalid(
-                "this home holds data of its own, and PostgreSQL is empty",
-                next="Run 'quaymaster registry import' to bring the data over, or set QUAYMASTER_HOME to a new directory.",
-            )
-        if missing:
-            noun, key = missing[0]
-            raise Invalid(
-                f"this home holds data of its own that PostgreSQL does not have ({noun} {key}"
-                + (f" and {len(missing) - 1} more)" if len(missing) > 1 else ")"),
-                next="Set QUAYMASTER_HOME to a new directory to work with this PostgreSQL, "
-                "or name an empty database and run 'quaymaster registry import'.",
-            )
+        await require_known(self._primary, self._mirror)
         async with self._mirror.switching():
             if (await self._mirror.refresh()).mode != "embedded":
                 return
@@ -449,37 +434,3 @@ def degraded_notice(facts: Facts) -> str:
         f"degraded since {facts.since:%Y-%m-%d %H:%M:%S} UTC: PostgreSQL is away, "
         f"{facts.pending + 1} changes wait in the registry"
     )
-
-
-async def _has_teams(tx: Reading) -> bool:
-    return bool((await tx.teams.list(limit=1)).items)
-
-
-async def _its_own(tx: Reading) -> list[tuple[str, str]]:
-    """(noun, key) of what a home cannot lose: teams, and what they consist of."""
-    found: list[tuple[str, str]] = []
-    for team in await _all(tx.teams.list):
-        found.append((team.noun, team.key))
-        for pages in (tx.projects.of_team, tx.keys.of_team, tx.members.of_team):
-            found += [(each.noun, each.key) for each in await _all(partial(pages, team.id))]
-    return found
-
-
-async def _missing(names: Sequence[tuple[str, str]], tx: Reading) -> list[tuple[str, str]]:
-    """Which of these are not there."""
-    return [
-        (noun, key)
-        for noun, key in names
-        if await cast("Repository[Record]", getattr(tx, noun)).get(key) is None
-    ]
-
-
-async def _all(list_page: Callable[..., Awaitable[Page[Any]]]) -> list[Any]:
-    found: list[Any] = []
-    cursor: str | None = None
-    while True:
-        page = await list_page(limit=MAX_LIMIT, after=cursor)
-        found += page.items
-        cursor = page.cursor
-        if cursor is None:
-            return found
