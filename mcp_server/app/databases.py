@@ -26,7 +26,7 @@ from mcp_server.services.calls import Calls
 from mcp_server.services.databases.options import Options
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.service import Databases
-from mcp_server.services.promotions import Promotions
+from mcp_server.services.promotions.service import Promotions
 
 
 def databases_of(

@@ -40,7 +40,7 @@ from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
 from mcp_server.services.notifications import Notifications
 from mcp_server.services.projects import Projects
-from mcp_server.services.promotions import Promotions
+from mcp_server.services.promotions.service import Promotions
 from mcp_server.services.queries import Queries
 from mcp_server.services.signin import SignIn
 from mcp_server.services.staged import Staged

@@ -10,7 +10,7 @@ from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.services.branches import MOST_HOURS, Branches, BranchList, BranchView
 from mcp_server.services.calls import Call
-from mcp_server.services.promotions import Promoted, Promotions
+from mcp_server.services.promotions.service import Promoted, Promotions
 from mcp_server.tools.arguments import ProjectName
 from mcp_server.tools.catalogue import Catalogue
 

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid, QuaymasterError
-from mcp_server.services.promotions import Promotions
+from mcp_server.services.promotions.service import Promotions
 from tests.backups.conftest import Vault
 
 TABLES = '''
@@ -184,14 +184,14 @@ async def test_what_a_dead_process_half_made_is_taken_away(
         return None
 
     monkeypatch.setattr(quay.promoter, "load", die)
-    undo = quay.promotions._undo
-    monkeypatch.setattr(quay.promotions, "_undo", not_now)
+    undo = quay.promotions._forth.undo
+    monkeypatch.setattr(quay.promotions._forth, "undo", not_now)
     with pytest.raises(QuaymasterError, match="died here"):
         await quay.promote()
     record = await quay.vault.yard.record()
     assert record is not None
     assert record.place is not None
-    monkeypatch.setattr(quay.promotions, "_undo", undo)
+    monkeypatch.setattr(quay.promotions._forth, "undo", undo)
     monkeypatch.setattr(quay.vault.yard.databases.parts.workers, "alive", lambda worker: False)
     await quay.promotions.tend()
     await quay.nothing_made()

@@ -20,7 +20,7 @@ PLACES = (
     "services/backups",
     "services/branches.py",
     "services/branch_copies.py",
-    "services/promotions.py",
+    "services/promotions",
     "adapters/backup_files",
 )
 

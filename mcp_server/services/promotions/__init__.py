@@ -1,0 +1,1 @@
+"""Databases that move from SQLite to PostgreSQL, and back."""
