@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,17 @@ async def test_everything_comes_along_and_goes_back_while_nothing_was_written(qu
     view = await quay.vault.yard.get()
     assert (view.engine, view.address) == ("sqlite", path)
     await quay.nothing_made()
+
+
+async def test_a_link_in_the_place_of_the_file_is_no_way_back(quay: Quay, tmp_path: Path) -> None:
+    path = Path(await quay.begin())
+    await quay.promote()
+    elsewhere = tmp_path / "elsewhere.db"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(Invalid, match="not followed"):
+        await quay.ask(back=True)
+    assert (await quay.vault.yard.get()).engine == "postgres"
 
 
 async def test_there_is_no_way_back_once_something_was_written(quay: Quay) -> None:

@@ -13,6 +13,7 @@ from mcp_server.domain.typemap import MappedTable, mapping
 from mcp_server.ports.backups import BackupFiles, Scratch, SqliteCopies
 from mcp_server.ports.promotions import Promoter
 from mcp_server.ports.store import Reading, Transaction
+from mcp_server.services.access import require_in_place
 from mcp_server.services.databases.drafts import sqlite_place
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.promotions.marks import TEND, Marks
@@ -53,7 +54,8 @@ class WayBack:
         async with self._scratch.folder() as folder:
             copy = f"{folder}/before.db"
             await self._scratch.write(copy, self._files.reading(kept[-1].file, kept[-1].context()))
-            if differences(kept[-1].tables, await self._copies.tables(source.path)):
+            # A copy, for which no link on the way to the file is followed.
+            if differences(kept[-1].tables, await self._copies.copy(source, f"{folder}/now.db")):
                 raise Conflict("the SQLite file was written to since the promotion")
             tables: tuple[MappedTable, ...] = mapping(await self._promoter.schema(copy)).tables
             login = self._parts.passwords.login_of(database)
@@ -135,4 +137,7 @@ class WayBack:
             path = sqlite_place(files, project, database.environment)
             return SqliteFile(root=project.path or files, path=path)
 
-        return await self._parts.store.read(reading)
+        source = await self._parts.store.read(reading)
+        if source.root != self._parts.options.files:
+            await require_in_place(source.root)
+        return source
