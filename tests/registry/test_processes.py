@@ -61,7 +61,9 @@ async def test_every_acknowledged_write_survives_a_kill_at_each_step(home, point
     acknowledged: set[str] = set()
     for turn in range(rounds(2, 20)):
         name = f"pending{turn}" if turn % 2 else f"t{turn}"
-        code, words, err = finish(start(home, "write", name, 20, fault=f"registry.{point}:KILL:{turn + 3}"))
+        code, words, err = finish(
+            start(home, "write", name, turn + 20, fault=f"registry.{point}:KILL:{turn + 3}")
+        )
         assert code == -signal.SIGKILL, err
         acknowledged |= set(words)
         stored = await tasks_of(home)
@@ -79,7 +81,7 @@ async def test_every_acknowledged_write_survives_a_kill_at_each_step(home, point
 async def test_a_kill_at_each_step_of_a_compaction_leaves_a_readable_home(home, point, rounds):
     for turn in range(rounds(2, 10)):
         code, words, err = finish(
-            start(home, "compact", f"c{turn}", 5, fault=f"registry.compact.{point}:KILL:{turn + 1}")
+            start(home, "compact", f"c{turn}", turn + 5, fault=f"registry.compact.{point}:KILL:{turn + 1}")
         )
         assert code == -signal.SIGKILL, err
         mirror = await RegistryMirror.open(home)
