@@ -171,10 +171,10 @@ def code_of(error: QuaymasterError) -> int:
 async def _alone(
     chosen: argparse.Namespace, databases: Databases, terminal: Terminal, context: Context
 ) -> int:
-    from mcp_server.cli import db_commands
+    from mcp_server.cli import db_code_base
 
     try:
-        value = db_commands.ALONE[chosen.db](databases, chosen, terminal, context)
+        value = db_code_base.ALONE[chosen.db](databases, chosen, terminal, context)
     except QuaymasterError as error:
         terminal.fail("db", error)
         if chosen.json:

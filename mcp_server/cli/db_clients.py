@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from mcp_server.cli.context import OK, Context
+from mcp_server.cli.db_answers import PENDING, Answer, Command
 from mcp_server.cli.db_terminal import Terminal
 from mcp_server.domain.schemas.folders import Folder
 from mcp_server.services.schemas.databases import Databases
-
-OUT_OF_DATE = 3
-Command = Callable[[Databases, Folder, argparse.Namespace, Terminal], Awaitable[tuple[int, Any]]]
 
 
 def commands(context: Context) -> dict[str, Command]:
     async def generate(
         databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
-    ) -> tuple[int, Any]:
+    ) -> Answer:
         async with databases.model(folder) as url:
             found = await context.root.client_writer().client(
                 url, folder.path / "client", schemas=folder.settings.schemas, check=chosen.check
@@ -30,11 +26,11 @@ def commands(context: Context) -> dict[str, Command]:
             terminal.tell(f"{folder.name}: client/{name} {done if chosen.check else 'removed'}")
         if found.up_to_date:
             terminal.tell(f"{folder.name}: the client is up to date")
-        return OUT_OF_DATE if chosen.check and not found.up_to_date else OK, found._asdict()
+        return PENDING if chosen.check and not found.up_to_date else OK, found._asdict()
 
     async def studio(
         databases: Databases, folder: Folder, chosen: argparse.Namespace, terminal: Terminal
-    ) -> tuple[int, Any]:
+    ) -> Answer:
         await context.root.serve_studio(
             folder.name,
             databases.places.url(folder),
