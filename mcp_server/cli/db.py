@@ -111,13 +111,28 @@ async def run_db(chosen: argparse.Namespace, context: Context) -> int:
     from mcp_server.cli.db_terminal import Terminal
 
     terminal = Terminal(context, as_json=chosen.json)
+    try:
+        return await _run(chosen, context, terminal)
+    except QuaymasterError as error:
+        terminal.fail("db", error)
+        if chosen.json:
+            context.print_json({"error": error.payload()})
+        return code_of(error)
+
+
+async def _run(chosen: argparse.Namespace, context: Context, terminal: Terminal) -> int:
     root = context.cwd / chosen.root if chosen.root else context.cwd
     environment = environment_of(chosen.env or context.environ.get("QUAYMASTER_ENV") or "development")
     databases = context.root.code_databases(root, context.environ, environment, lambda: context.settings)
     if chosen.db not in ("new", "version"):
         await databases.places.look_up()
     if chosen.db in ("new", "list", "debug", "version"):
-        return await _alone(chosen, databases, terminal, context)
+        from mcp_server.cli import db_code_base
+
+        value = db_code_base.ALONE[chosen.db](databases, chosen, terminal, context)
+        if chosen.json:
+            context.print_json(value)
+        return OK
     from mcp_server.cli import db_clients, db_commands
 
     command = db_commands.TABLE.get(chosen.db) or db_clients.commands(context)[chosen.db]
@@ -166,23 +181,6 @@ def code_of(error: QuaymasterError) -> int:
         return USAGE
     failures = (StatementFailed, ProgramFailed, Unavailable, OutcomeUnknown, Corrupt)
     return FAILED if isinstance(error, failures) else REFUSED
-
-
-async def _alone(
-    chosen: argparse.Namespace, databases: Databases, terminal: Terminal, context: Context
-) -> int:
-    from mcp_server.cli import db_code_base
-
-    try:
-        value = db_code_base.ALONE[chosen.db](databases, chosen, terminal, context)
-    except QuaymasterError as error:
-        terminal.fail("db", error)
-        if chosen.json:
-            context.print_json({"error": error.payload()})
-        return code_of(error)
-    if chosen.json:
-        context.print_json(value)
-    return OK
 
 
 def run_help(chosen: argparse.Namespace, context: Context) -> int:

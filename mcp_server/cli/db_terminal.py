@@ -13,13 +13,14 @@ import anyio
 
 from mcp_server.cli.context import Context, Painted, harmless
 from mcp_server.cli.db_words import language, say
-from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
+from mcp_server.domain.errors import Conflict, Invalid, NotFound, QuaymasterError, Unavailable
 from mcp_server.domain.schemas.danger import Danger, codes
 from mcp_server.domain.schemas.failures import Refused
 
 COUNTDOWN_SECONDS = {"production": 30, "test": 3}
 USUAL_COUNTDOWN = 5
 BAR = 20
+GENERAL = (Conflict, Invalid, NotFound, Unavailable)
 
 
 class Terminal:
@@ -46,8 +47,9 @@ class Terminal:
     def fail(self, name: str, error: QuaymasterError) -> None:
         head = self._coloured(f"{name}:", "31", self._context.err)
         message = error.message.removeprefix(f"{name}: ").rstrip(".")
-        # What the arguments of a tool's caller need says nothing to a person at a command line.
-        after = "" if type(error) in (Invalid, NotFound) and error.next == error.default_next else error.next
+        # What is said to a tool's caller in general says nothing to a person at a command line.
+        general = type(error) in GENERAL and error.next == error.default_next
+        after = "" if general else error.next
         line = f"{head} {harmless(f'{message}. {after}')}".rstrip()
         self._context.tell(Painted(line) if isinstance(head, Painted) else line)
 

@@ -126,6 +126,17 @@ async def test_a_file_that_cannot_run_is_refused_before_anything_is(bench, label
     assert await bench.ledger() == ()
 
 
+async def test_a_migration_may_have_a_name_in_any_script(bench):
+    bench.schema("CREATE TABLE one (id integer);")
+    path, _ = await bench.databases().write_migration(bench.one(), "주문_추가")
+    assert path.name.endswith("_주문_추가")
+    assert await bench.deploy() == (path.name,)
+    assert (await bench.databases().status(bench.one())).applied == (path.name,)
+    for name in ("주" * 100, "두 낱말", "../위", "_밑줄"):
+        with pytest.raises(Invalid, match="letters, digits, hyphens and underscores"):
+            bench.databases().write_empty(bench.one(), name)
+
+
 async def test_a_huge_file_is_applied(bench):
     rows = "".join(f"INSERT INTO big VALUES ({number}, 'text; with '' signs');\n" for number in range(5_000))  # noqa: S608
     bench.migration("001_big", f"CREATE TABLE big (id integer, t text);\n{rows}")

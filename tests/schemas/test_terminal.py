@@ -189,6 +189,15 @@ def test_a_push_that_can_express_nothing_more_does_not_say_that_all_is_as_it_sho
     assert "left as it is, do it by hand: type public.addr: differs" in planned.stderr
 
 
+def test_a_server_that_is_away_is_said_to_a_person_without_the_name_of_a_tool(postgres_bench):
+    postgres_bench.schema("CREATE TABLE t (id int);")
+    postgres_bench.environ["RDS_APP_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+    done = db(postgres_bench, "validate", "-d", "app")
+    assert done.returncode == 1
+    assert done.stderr.startswith("app: no shadow database: PostgreSQL cannot be reached")
+    assert "infrastructure_status" not in done.stderr
+
+
 def test_all_databases_are_tried_and_the_worst_code_is_returned(applied):
     (applied.root / "db" / "other" / "migrations").mkdir(parents=True)
     found = db(applied, "migrate", "-t", "status", "-a", "--json")
@@ -212,6 +221,35 @@ def test_all_databases_are_tried_and_the_worst_code_is_returned(applied):
 )
 def test_exit_codes_can_be_trusted(applied, arguments, code):
     assert db(applied, *arguments).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (("migrate", "-d", "nowhere"), 4, "NOT_FOUND"),
+        (("migrate",), 2, "INVALID"),
+        (("migrate", "-a", "--env", "nonsense"), 2, "INVALID"),
+        (("new", "app"), 4, "CONFLICT"),
+    ],
+)
+def test_what_is_refused_before_any_database_is_one_document_too(applied, arguments, code, error):
+    done = db(applied, *arguments, "--json")
+    assert done.returncode == code
+    assert json.loads(done.stdout)["error"]["code"] == error
+    assert done.stderr.startswith("db: ")
+
+
+def test_a_command_whose_output_is_closed_does_its_work(applied):
+    applied.migration("002_two", "CREATE TABLE two (id integer);")
+    arguments = (*command("migrate", "-t", "deploy", "-d", "app", "--no-countdown"),)
+    closed = subprocess.run(
+        ["/bin/sh", "-c", '"$@" <&- >&- 2>&-', "sh", *arguments],
+        cwd=applied.root,
+        env=environment(applied),
+        check=False,
+    )
+    assert closed.returncode == 0
+    assert "002_two" in db(applied, "rollback", "--list", "-d", "app").stdout
 
 
 def test_two_folders_that_give_one_variable_are_an_error(sqlite_bench):

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid
 from mcp_server.domain.schemas.folders import (
     FOLDER,
+    LONGEST_NAME,
     Folder,
     FolderSettings,
     Migration,
@@ -123,8 +124,11 @@ class DiskFolders:
         return kept
 
     def write_migration(self, folder: Folder, version: str, name: str, up: str, down: str) -> Path:
-        if not FOLDER.fullmatch(f"{version}_{name}"):
-            raise Invalid.field("name", "letters, digits, hyphens and underscores; 100 characters at most")
+        label = f"{version}_{name}"
+        if not FOLDER.fullmatch(label) or len(label.encode()) > LONGEST_NAME:
+            raise Invalid.field(
+                "name", "letters, digits, hyphens and underscores; 100 characters, 180 bytes at most"
+            )
         path = folder.path / "migrations" / f"{version}_{name}"
         if path.exists():
             raise Conflict(f"there is a migration {path.name} already")

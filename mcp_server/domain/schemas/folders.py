@@ -16,7 +16,9 @@ from mcp_server.domain.records import Value
 from mcp_server.domain.schemas.statements import Engine
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-FOLDER = re.compile(r"(?P<version>[0-9]{1,18})_(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,99})")
+FOLDER = re.compile(r"(?P<version>[0-9]{1,18})_(?P<name>[^\W_][\w-]{0,99})")
+LONGEST_NAME = 200
+"""Bytes of a migration's folder that file systems take for sure."""
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 Refusable = Literal["reset", "push"]
 
