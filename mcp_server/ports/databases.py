@@ -22,22 +22,24 @@ class Logins(Protocol):
 
 
 class SqliteFiles(Protocol):
-    """SQLite databases as files. Every method raises Invalid for a place that a symbolic link leads out of
-    `root`, and Unavailable when the disk refuses."""
+    """SQLite databases as files. Every method that has a `root` refuses a place that a symbolic link leads out of
+    it, and raises Unavailable when the disk refuses."""
 
     async def create(self, root: str, path: str) -> bool:
         """An empty database, mode 0600, journal in WAL, with the directories on the way; False when there was a
         file already, which is then taken as it is. Invalid when that is no SQLite database."""
         ...
 
-    async def exists(self, root: str, path: str) -> bool: ...
+    async def exists(self, root: str, path: str) -> bool:
+        """Raises Invalid, as `create` does."""
+        ...
 
     async def check(self, path: str) -> str | None:
         """None when it opens and answers; else why not. Never raises."""
         ...
 
-    async def remove(self, root: str, path: str) -> None:
-        """The file and its journals. None is no error."""
+    async def remove(self, root: str, path: str) -> bool:
+        """The file and its journals. None is no error; False, and nothing done, when a link stands on the way."""
         ...
 
 

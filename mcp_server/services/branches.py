@@ -33,6 +33,7 @@ from mcp_server.services.access import project_of
 from mcp_server.services.backups.service import Backups
 from mcp_server.services.branch_copies import BranchCopies
 from mcp_server.services.calls import Call
+from mcp_server.services.databases.files import remove_sqlite
 from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.plans import draw_token, gate
@@ -301,8 +302,7 @@ class Branches:
     async def _remove(self, branch: Branch) -> None:
         """The copy first, then the record: what is gone already is no error."""
         if branch.path is not None:
-            root = branch.root or branch.path.rpartition("/branches/")[0]
-            await self._parts.files.remove(root, branch.path)
+            await remove_sqlite(self._parts.files, self._parts.options.files, branch.path)
         elif branch.place is not None and branch.access is not None and await self._has_source(branch):
             await self._parts.servers.run_sql(branch.place.ref, branch_dropped(branch.access))
         self._parts.step("branch.removed")

@@ -23,8 +23,9 @@ from mcp_server.domain.roles import at_least
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.queries import Figures, Statements
 from mcp_server.ports.store import Reading, Transaction
-from mcp_server.services.access import project_of, require_in_place
+from mcp_server.services.access import project_of
 from mcp_server.services.calls import Call
+from mcp_server.services.databases.files import sqlite_file
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.statements import Asked, QueryResult, StatementGate
 
@@ -57,7 +58,7 @@ class Targets:
     ) -> tuple[Database, Target]:
         """Raises NotFound, Conflict while it is being made or deleted, and WrongHost."""
 
-        async def reading(tx: Reading) -> tuple[Database, str | None, Branch | None]:
+        async def reading(tx: Reading) -> tuple[Database, Branch | None]:
             owner = await project_of(tx, call.caller, project)
             database = chosen(await tx.databases.of_project(owner.name), environment, owner.name)
             copy = None
@@ -67,13 +68,11 @@ class Targets:
                     raise NotFound(
                         f"no branch '{branch[:40]}' of this database", next="list_branches shows them."
                     )
-            return database, owner.path, copy
+            return database, copy
 
-        database, path, copy = await self._parts.calls.read(reading)
+        database, copy = await self._parts.calls.read(reading)
         call.about("databases" if copy is None else "branches", database.key if copy is None else copy.key)
-        own = self.target(database, path, write=write)
-        if isinstance(own, SqliteFile) and own.root == path:
-            await require_in_place(path)
+        own = await self.target(database, write=write)
         return database, own if copy is None else self._target_of(copy, own, write=write)
 
     def _target_of(self, branch: Branch, own: Target, *, write: bool) -> Target:
@@ -83,7 +82,7 @@ class Targets:
             raise Conflict("this branch has no server")
         return self._parts.passwords.login(branch.place, branch.access, branch.uid, reader=not write)
 
-    def target(self, database: Database, project_path: str | None, *, write: bool) -> Target:
+    async def target(self, database: Database, *, write: bool) -> Target:
         site = self._parts.site
         if database.home != site.home:
             raise WrongHost(
@@ -97,9 +96,7 @@ class Targets:
             )
         if database.path is None:
             return self._parts.passwords.login_of(database, reader=not write)
-        files = self._parts.options.files
-        root = files if database.path.startswith(f"{files}/") else project_path or files
-        return SqliteFile(root=root, path=database.path)
+        return await sqlite_file(self._parts.options.files, database.path)
 
 
 class Queries:

@@ -29,8 +29,8 @@ class DiskSqliteFiles:
     async def check(self, path: str) -> str | None:
         return await anyio.to_thread.run_sync(_check, path)
 
-    async def remove(self, root: str, path: str) -> None:
-        await _on_disk(lambda: _remove(root, path))
+    async def remove(self, root: str, path: str) -> bool:
+        return await _on_disk(lambda: _remove(root, path))
 
 
 async def _on_disk(work: Callable[[], T]) -> T:
@@ -112,7 +112,7 @@ def _check(path: str) -> str | None:
     return None
 
 
-def _remove(root: str, path: str) -> None:
+def _remove(root: str, path: str) -> bool:
     try:
         with _folder_of(root, path, make=False) as (folder, name):
             for suffix in JOURNALS:
@@ -120,7 +120,10 @@ def _remove(root: str, path: str) -> None:
                     os.unlink(name + suffix, dir_fd=folder)
             os.fsync(folder)
     except FileNotFoundError:
-        return
+        return True
+    except Invalid:
+        return False
+    return True
 
 
 @contextlib.contextmanager

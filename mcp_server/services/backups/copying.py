@@ -12,8 +12,8 @@ from mcp_server.domain.databases import Access, Database, Place
 from mcp_server.domain.errors import Corrupt, Unavailable
 from mcp_server.domain.queries import SqliteFile
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
-from mcp_server.services.access import require_in_place
 from mcp_server.services.backups.dumps import DUMP_SECONDS, Dumps
+from mcp_server.services.databases.files import sqlite_file
 from mcp_server.services.databases.parts import Parts
 
 PROOF_SECONDS = 1800.0
@@ -98,13 +98,7 @@ class Copying:
 
     async def sqlite_file(self, database: Database) -> SqliteFile:
         """With the directory that no link may lead out of."""
-        files = self._parts.options.files
-        path = database.path or ""
-        root = await self._parts.injection.root_of(database)
-        if root is None or path.startswith(f"{files}/"):
-            return SqliteFile(root=files, path=path)
-        await require_in_place(root)
-        return SqliteFile(root=root, path=path)
+        return await sqlite_file(self._parts.options.files, database.path or "")
 
 
 def require_same(expected: Sequence[TableSum], found: Sequence[TableSum]) -> None:

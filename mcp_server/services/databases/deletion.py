@@ -14,6 +14,7 @@ from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Transaction
 from mcp_server.services.calls import Call
+from mcp_server.services.databases.files import leads_elsewhere, remove_sqlite
 from mcp_server.services.databases.holding import Holding
 from mcp_server.services.databases.leftovers import TEND
 from mcp_server.services.databases.parts import Parts
@@ -68,6 +69,7 @@ class Deletion:
         seen = (await self._looks.see([before]))[before.key]
         backup = final_backup and self._final_backup is not None
         with_file = await self._injection.root_of(before) is not None
+        left = before.path is not None and await leads_elsewhere(self._options.files, before.path)
 
         async def transaction(tx: Transaction) -> PlanResult:
             database = await self._holding.held(tx, call, project, environment, deleting=True)
@@ -82,7 +84,7 @@ class Deletion:
                 for one in await tx.branches.of_project(database.project)
                 if one.database_uid == database.uid
             ]
-            effects = self._effects(database, backup, branches, with_file)
+            effects = self._effects(database, backup, branches, with_file=with_file, left=left)
             planned = await gate(tx, call, token, target=target, holds=(database,), effects=effects)
             if planned is not None:
                 return planned
@@ -152,9 +154,8 @@ class Deletion:
 
     async def _take_away(self, database: Database) -> None:
         if database.path is not None:
-            root = await self._injection.root_of(database) or self._options.files
             if not database.adopted:
-                await self._files.remove(root, database.path)
+                await remove_sqlite(self._files, self._options.files, database.path)
         elif database.isolation == "shared":
             await self._leftovers.drop_shared(database)
         elif database.place is not None:
@@ -181,12 +182,13 @@ class Deletion:
                 )
 
     def _effects(
-        self, database: Database, backup: bool, branches: Sequence[str], with_file: bool
+        self, database: Database, backup: bool, branches: Sequence[str], *, with_file: bool, left: bool
     ) -> tuple[str, ...]:
         what = f"the {database.engine} database of '{database.project}' for {database.scope} environments"
         if database.path is not None:
+            why = "its directory leads elsewhere by now" if left else "it was there before"
             lost = f"its file {database.path} is " + (
-                "left, it was there before" if database.adopted else "deleted"
+                f"left, {why}" if left or database.adopted else "deleted"
             )
         elif database.isolation == "shared":
             lost = "all of its data and its roles are deleted from the shared server"

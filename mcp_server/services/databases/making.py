@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_server.domain.database_setup import set_up
 from mcp_server.domain.databases import Access, Database, Login
 from mcp_server.domain.errors import Conflict, Invalid, QuaymasterError, Unavailable
-from mcp_server.services.access import require_in_place
+from mcp_server.services.databases.files import sqlite_file
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.shared import SharedServer
 from mcp_server.services.databases.together import Together
@@ -157,11 +157,8 @@ class Making:
     async def _make_file(self, record: Database) -> None:
         if record.path is None:
             raise Conflict("the database has no file")
-        root = await self._injection.root_of(record)
-        if root is not None:
-            await require_in_place(root)
-        root = root or self._options.files
-        made = await self._files.create(root, record.path)
+        file = await sqlite_file(self._options.files, record.path)
+        made = await self._files.create(file.root, file.path)
         self._step("databases.create.file")
         if not made and not record.adopted:
             await self._unfinished.changed(record, adopted=True)

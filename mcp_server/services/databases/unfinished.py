@@ -17,6 +17,7 @@ from mcp_server.domain.records import Moment
 from mcp_server.domain.redaction import redacted_text
 from mcp_server.ports.store import Transaction
 from mcp_server.services.databases.drafts import said, sqlite_place
+from mcp_server.services.databases.files import remove_sqlite, sqlite_root
 from mcp_server.services.databases.leftovers import TEND
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.databases.patience import patiently
@@ -100,7 +101,7 @@ class Unfinished:
         if project is None:
             raise NotFound("the project was deleted meanwhile")
         path = sqlite_place(self._options.files, project, record.environment)
-        adopted = await self._files.exists(project.path or self._options.files, path)
+        adopted = await self._files.exists(sqlite_root(self._options.files, path), path)
         fields: dict[str, Any] = {
             "engine": "sqlite", "isolation": "file", "place": None, "access": None, "claimed": None,
             "path": path, "adopted": adopted, "fallback": said(error),
@@ -173,8 +174,7 @@ class Unfinished:
         if now is None or now.uid != record.uid or now.stage != "creating" or now.path is None:
             return False
         if not now.adopted:
-            root = await self._injection.root_of(now) or self._options.files
-            await self._files.remove(root, now.path)
+            await remove_sqlite(self._files, self._options.files, now.path)
         return True
 
     async def _leave_network(self, record: Database) -> None:

@@ -13,8 +13,8 @@ from mcp_server.domain.typemap import MappedTable, mapping
 from mcp_server.ports.backups import BackupFiles, Scratch, SqliteCopies
 from mcp_server.ports.promotions import Promoter
 from mcp_server.ports.store import Reading, Transaction
-from mcp_server.services.access import require_in_place
 from mcp_server.services.databases.drafts import sqlite_place
+from mcp_server.services.databases.files import sqlite_file
 from mcp_server.services.databases.parts import Parts
 from mcp_server.services.promotions.marks import TEND, Marks
 from mcp_server.services.promotions.to_postgres import ToPostgres
@@ -129,15 +129,12 @@ class WayBack:
             raise
 
     async def _old_file(self, database: Database) -> SqliteFile:
-        async def reading(tx: Reading) -> SqliteFile:
+        files = self._parts.options.files
+
+        async def reading(tx: Reading) -> str:
             project = await tx.projects.get(database.project)
             if project is None or project.uid != database.project_uid:
                 raise Conflict("the project is gone")
-            files = self._parts.options.files
-            path = sqlite_place(files, project, database.environment)
-            return SqliteFile(root=project.path or files, path=path)
+            return sqlite_place(files, project, database.environment)
 
-        source = await self._parts.store.read(reading)
-        if source.root != self._parts.options.files:
-            await require_in_place(source.root)
-        return source
+        return await sqlite_file(files, await self._parts.store.read(reading))

@@ -80,13 +80,13 @@ class Estate:
     async def database(self, project: str, environment: str) -> Made:
         """Raises NotFound, WrongHost, and Conflict while it is being made or deleted."""
 
-        async def reading(tx: Reading) -> tuple[Database, str | None]:
+        async def reading(tx: Reading) -> Database:
             owner = await project_of(tx, self.caller, project)
-            return serving(await tx.databases.of_project(owner.name), environment, owner.name), owner.path
+            return serving(await tx.databases.of_project(owner.name), environment, owner.name)
 
-        database, path = await self._parts.store.read(reading)
-        target = self._targets.target
-        owner, reader = target(database, path, write=True), target(database, path, write=False)
+        database = await self._parts.store.read(reading)
+        owner = await self._targets.target(database, write=True)
+        reader = await self._targets.target(database, write=False)
         return Made(database, self._parts.passwords.url(database).get_secret_value(), owner, reader)
 
     async def project_at(self, root: Path) -> str | None:
