@@ -11,6 +11,8 @@ import pytest
 
 from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid, QuaymasterError
+from mcp_server.ports.store import Transaction
+from mcp_server.services.backups.settling import TEND
 from mcp_server.services.promotions.service import Promotions
 from tests.backups.conftest import Vault
 
@@ -91,6 +93,23 @@ async def test_a_repeated_call_is_answered_alike_and_moves_nothing_a_second_time
     with pytest.raises(Conflict, match="stayed where it was"):
         await quay.ask(**sent)
     assert (await quay.vault.yard.get()).engine == "sqlite"
+
+
+async def test_a_rotation_that_died_is_not_taken_for_a_promotion(quay: Quay) -> None:
+    """Whoever asks for the database meanwhile would be refused, since somebody is at work on it."""
+    await quay.vault.yard.create(engine="postgres")
+
+    async def died(tx: Transaction) -> None:
+        assert record is not None
+        held = await tx.databases.hold(record.key)
+        assert held is not None
+        await tx.databases.save(held.change(next_access=held.access, worker=f"w{'0' * 24}"))
+
+    record = await quay.vault.yard.record()
+    await quay.vault.yard.store.run(died, TEND)
+    before = await quay.vault.yard.record()
+    await quay.promotions.tend()
+    assert await quay.vault.yard.record() == before
 
 
 async def test_everything_comes_along_and_goes_back_while_nothing_was_written(quay: Quay) -> None:

@@ -108,7 +108,8 @@ class Promotions:
             try:
                 if database.engine == "sqlite" and database.place is not None:
                     await self._forth.undo(database)
-                elif database.place is not None and database.worker is not None:
+                elif database.place is not None and database.worker is not None and not database.next_access:
+                    # With passwords noted it died at a rotation, which is ended elsewhere: nobody is refused for that.
                     await self._back.open_again(database)
             except QuaymasterError as error:
                 log.info("the promotion of %s is put right later: %s", database.key, error.message)
