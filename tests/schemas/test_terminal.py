@@ -132,7 +132,7 @@ def test_ctrl_c_at_a_prompt_and_in_the_countdown_ends_at_once_and_changes_nothin
     assert person.ends() == 130, person.seen
     assert person.seen.endswith("\n")
     applied.migration("002_two", "CREATE TABLE two (id integer);")
-    person = Person(applied, "migrate", "-t", "deploy", "-d", "app")
+    person = Person(applied, "migrate", "-t", "deploy", "-d", "app", "--env", "production")
     person.waits_for(re.compile(r"\[#+\.+\]"))
     os.killpg(person.process.pid, signal.SIGINT)
     assert person.ends() == 130, person.seen

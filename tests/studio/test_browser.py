@@ -163,9 +163,36 @@ def test_a_value_is_edited_by_the_keyboard_alone_and_the_count_follows(
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr").nth(1)).to_contain_text("Bertha")
     expect(page.locator("main .bar").first).to_contain_text("2 rows")
+    page.locator("tbody tr").nth(1).locator("td").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Berta")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("tbody tr").nth(1)).to_contain_text("Berta")
     page.get_by_role("button", name="Delete row").last.click()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("main .bar").first).to_contain_text("1 row")
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_what_is_told_after_an_edit_stands_in_the_way_of_no_button(
+    serve: Serve, sqlite_url: str, enter: Open, width: int
+):
+    page = enter(serve(sqlite_url, writable=True))
+    page.set_viewport_size({"width": width, "height": 760})
+    table(page, "books")
+    page.locator("tbody tr").first.locator("td").nth(1).dblclick()
+    page.get_by_label("New value").fill("Another")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#notice")).to_have_text("Saved.")
+    expect(page.locator("tbody tr").first).to_contain_text("Another")
+    button = page.get_by_role("button", name="Next →")
+    told, box = page.locator("#notice").bounding_box(), button.bounding_box()
+    assert told is not None
+    assert box is not None
+    assert told["y"] + told["height"] <= box["y"] or told["x"] + told["width"] <= box["x"]
+    button.click()
+    expect(page.locator("main")).to_contain_text("Rows 51")
 
 
 def test_what_a_column_is_too_narrow_for_is_shown_whole_on_demand(

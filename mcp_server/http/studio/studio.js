@@ -269,7 +269,8 @@ async function editValue(table, row, column, again) {
   if (before.text !== null && before.length > before.text.length) { tell("This value is too long to be edited here."); return; }
   const area = make("textarea", { value: before.text ?? "", "aria-label": "New value" });
   const nothing = make("input", { type: "checkbox", checked: before.text === null });
-  const form = make("form", {}, area, make("label", {}, nothing, " null"), foot("Save"));
+  const form = make("form", {}, area, make("label", {}, nothing, " null"),
+    make("p", { className: "quiet", textContent: "Ctrl+Enter saves." }), foot("Save"));
   nothing.onchange = () => { area.disabled = nothing.checked; };
   nothing.style.width = "auto";
   area.disabled = nothing.checked;
@@ -277,6 +278,7 @@ async function editValue(table, row, column, again) {
     event.preventDefault();
     settle(form, "change", { table: table.name, key: row.key, column: column.name, before: before.text, after: nothing.checked ? null : area.value }, again);
   };
+  area.onkeydown = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); };
   open(`Edit ${column.name}`, form);
   if (!area.disabled) area.focus();
 }
