@@ -367,6 +367,16 @@ def test_a_url_beside_our_own_parts_is_refused(tmp_path: Path) -> None:
     assert problems_of(environ, tmp_path) == ["QUAYMASTER_DB_HOST", "QUAYMASTER_DB_PASSWORD"]
 
 
+def test_values_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    ports = {"QUAYMASTER_EDGE_HTTP_PORT": "8443", "QUAYMASTER_EDGE_HTTPS_PORT": "8443"}
+    assert problems_of({**ports, "QUAYMASTER_EDGE_TLS": "internal"}, tmp_path) == [
+        "QUAYMASTER_EDGE_HTTPS_PORT"
+    ]
+    assert load({**ports, "QUAYMASTER_EDGE_TLS": "off"}, tmp_path).edge_https_port == 8443
+    zones = {"QUAYMASTER_CLOUDFLARE_ZONES": "example.org"}
+    assert problems_of(zones, tmp_path) == ["QUAYMASTER_CLOUDFLARE_TOKEN"]
+
+
 def test_parts_without_a_host_are_refused_rather_than_forgotten(tmp_path: Path) -> None:
     assert problems_of({"CODEB_DB_PASSWORD": "pw", "CODEB_DB_NAME": "x"}, tmp_path) == ["QUAYMASTER_DB_HOST"]
 

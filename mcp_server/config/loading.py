@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -170,7 +170,16 @@ def _validate(values: dict[str, Any], context: dict[str, str], problems: list[Pr
             Problem(each.name, f"must be {each.rule}") for each in describe() if each.field in wrong
         )
         return None
+    problems.extend(_disagreements(settings))
     return None if problems else settings
+
+
+def _disagreements(settings: Settings) -> Iterator[Problem]:
+    """Values that are right each by itself."""
+    if settings.edge_tls != "off" and settings.edge_http_port == settings.edge_https_port:
+        yield Problem("QUAYMASTER_EDGE_HTTPS_PORT", "must be another port than QUAYMASTER_EDGE_HTTP_PORT")
+    if settings.cloudflare_zones and settings.cloudflare_token is None:
+        yield Problem("QUAYMASTER_CLOUDFLARE_TOKEN", "is required beside QUAYMASTER_CLOUDFLARE_ZONES")
 
 
 def _printable(text: str) -> bool:
