@@ -100,6 +100,9 @@ async def test_what_is_built_from_a_path_a_revision_or_an_archive_can_be_deploye
         for ref in ("-x", "--output=/tmp/x", "a..b", "nothing", "HEAD; id"):
             refused = await desk.call("build_image", {"project": harbour.project, "ref": ref})
             assert (refused.structured_content or {})["code"] == "INVALID", ref
+        for content in ("ü", "no base64!"):
+            ill = await desk.call("build_image", {"project": harbour.project, "archive_content": content})
+            assert (ill.structured_content or {}).get("fields", {}).keys() == {"archive_content"}
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
             data = f"FROM {base}\nENV VERSION=sent\n".encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -95,7 +94,7 @@ class Builds:
         if archive is not None:
             try:
                 return self._sources.given(base64.b64decode(archive, validate=True))
-            except binascii.Error as error:
+            except ValueError as error:
                 raise Invalid.field("archive_content", "a tar archive in base64") from error
         if project.path is None:
             raise Invalid(
