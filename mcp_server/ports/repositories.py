@@ -308,6 +308,10 @@ class Locks(Repository[Lock], Protocol):
         """By path and then id."""
         ...
 
+    async def ended_in(self, now: datetime, *, limit: int) -> Sequence[str]:
+        """The names of up to `limit` projects in which a lease has ended at `now`, sorted."""
+        ...
+
 
 class Plans(Repository[Plan], Protocol):
     async def expired(self, now: datetime, *, limit: int) -> Sequence[Plan]:

@@ -9,8 +9,7 @@ from functools import partial
 
 from mcp_server.domain.locks import sweep
 from mcp_server.domain.pages import MAX_LIMIT
-from mcp_server.ports.store import Intent, Reading, Store, Transaction
-from mcp_server.services.pages import every
+from mcp_server.ports.store import Intent, Store, Transaction
 
 BATCH = 500
 ROUNDS = 20
@@ -56,7 +55,7 @@ class Sweeper:
     async def _end_leases(self, now: datetime) -> int:
         """Look without a transaction; open one only for a project in which a lease has ended."""
         total = 0
-        for project in await self._store.read(partial(_with_ended_leases, now=now)):
+        for project in await self._store.read(lambda tx: tx.locks.ended_in(now, limit=MAX_LIMIT)):
             total += (await self._store.run(partial(_end_leases_of, project=project, now=now), INTENT)).value
         return total
 
@@ -77,16 +76,6 @@ async def _drop_remembered(tx: Transaction, *, now: datetime, limit: int) -> int
 
 async def _clean_audit(tx: Transaction, *, before: datetime, limit: int) -> int:
     return await tx.audit.clean(before, limit=limit)
-
-
-async def _with_ended_leases(tx: Reading, *, now: datetime) -> list[str]:
-    found: list[str] = []
-    for team in await every(tx.teams.list):
-        for project in await every(partial(tx.projects.of_team, team.id)):
-            locks = await tx.locks.of_project(project.name)
-            if any(not lock.live_at(now) for lock in locks):
-                found.append(project.name)
-    return found[:MAX_LIMIT]
 
 
 async def _end_leases_of(tx: Transaction, *, project: str, now: datetime) -> int:

@@ -1,11 +1,13 @@
-"""Reads of the control plane are answered in one piece.
+"""Calls that ask the store and nothing else are answered in one piece.
 
-Beside every other call the SDK keeps a stream, for progress and to hear that the caller went away. Such a read tells no
-progress and is over before anybody can leave, and the stream costs as much as the read itself.
+Beside every other call the SDK keeps a stream, for progress and to hear that the caller went away. Such a call tells no
+progress and is over before anybody can leave, and the stream costs as much as a read itself. One that may wait for
+others keeps its stream: who went away must not be given what he waited for.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,17 +16,20 @@ from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_server.domain.toolsets import Toolset
 from mcp_server.tools.catalogue import Tool
 
 OF_THE_STORE: frozenset[Toolset] = frozenset({"projects", "work", "teams", "audit"})
-"""Toolsets whose reads ask the store and nothing else: its time-outs bound them."""
+"""Toolsets whose tools ask the store and nothing else: its time-outs bound them. Not those that go by plan: they take
+away more than the store keeps."""
 
 PATH = "/mcp"
 VERSIONS = frozenset({b"2026-07-28"})
 """The protocol versions whose requests name their tool in a header."""
+WAIT = "wait_seconds"
+"""The argument of tools that may wait for others."""
 
 
 class AtOnce:
@@ -35,22 +40,26 @@ class AtOnce:
         self, app: Starlette, inner: Server[Any], tools: Iterable[Tool], security: TransportSecuritySettings
     ) -> None:
         self._app: ASGIApp = app
-        self._names = frozenset(tool.name.encode() for tool in tools if is_at_once(tool))
+        ours = [tool for tool in tools if is_at_once(tool)]
+        self._names = frozenset(tool.name.encode() for tool in ours)
+        self._may_wait = frozenset(
+            tool.name.encode() for tool in ours if WAIT in inspect.signature(tool.body).parameters
+        )
         self._manager = StreamableHTTPSessionManager(
             app=inner, json_response=True, stateless=True, security_settings=security
         )
         self._while_the_app_runs(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == PATH and self._is_one(dict(scope["headers"])):
+        name = _named(scope)
+        if name in self._may_wait:
+            first = await receive()
+            receive = _beginning_with(first, receive)
+            name = None if _may_wait(first) else name
+        if name in self._names:
             await self._manager.handle_request(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-    def _is_one(self, headers: Mapping[bytes, bytes]) -> bool:
-        return headers.get(b"mcp-name") in self._names and (
-            headers.get(b"mcp-protocol-version") in VERSIONS and headers.get(b"mcp-method") == b"tools/call"
-        )
 
     def _while_the_app_runs(self, app: Starlette) -> None:
         begun = app.router.lifespan_context
@@ -64,4 +73,28 @@ class AtOnce:
 
 
 def is_at_once(tool: Tool) -> bool:
-    return bool(tool.annotations.read_only_hint) and tool.toolset in OF_THE_STORE
+    return tool.toolset in OF_THE_STORE and "plan_token" not in tool.extra
+
+
+def _named(scope: Scope) -> bytes | None:
+    """The tool that a call names in its head."""
+    if scope["type"] != "http" or scope["path"] != PATH:
+        return None
+    headers: Mapping[bytes, bytes] = dict(scope["headers"])
+    if headers.get(b"mcp-protocol-version") in VERSIONS and headers.get(b"mcp-method") == b"tools/call":
+        return headers.get(b"mcp-name")
+    return None
+
+
+def _may_wait(first: Message) -> bool:
+    """Whether the body, as far as it came with the head, is not all of it or names the argument."""
+    return bool(first.get("more_body")) or WAIT.encode() in first.get("body", b"")
+
+
+def _beginning_with(first: Message, receive: Receive) -> Receive:
+    due = [first]
+
+    async def replay() -> Message:
+        return due.pop() if due else await receive()
+
+    return replay

@@ -1,4 +1,4 @@
-"""Reads of the control plane over HTTP: answered in one piece, and let in no other way than every call."""
+"""Calls that ask the store only, over HTTP: answered in one piece, and let in no other way than every call."""
 
 from __future__ import annotations
 
@@ -42,11 +42,19 @@ def ask(
     return httpx2.post(f"{running.url}/mcp{query}", json=body, headers=headers, timeout=30)
 
 
-def test_a_read_of_the_store_needs_no_stream_and_every_other_call_has_one(server):
+def test_a_call_that_asks_the_store_only_needs_no_stream_and_every_other_call_has_one(server):
     for tool in ("list_projects", "list_tasks", "check_files", "get_team", "query_audit"):
         assert ask(server, tool, call(1, tool)).status_code == 200
-    for tool in ("lock_files", "infrastructure_status", "get_database"):
+    for tool in ("lock_files", "release_files", "create_task", "update_task"):
+        assert ask(server, tool, call(1, tool)).status_code == 200
+    for tool in ("infrastructure_status", "get_database", "delete_project", "create_backup"):
         assert ask(server, tool, call(1, tool)).status_code == 406
+
+
+def test_a_call_that_waits_for_others_has_a_stream_to_hear_that_its_caller_went_away(server):
+    for body in ({"wait_seconds": 1}, {"wait_seconds": 0}, {"change_description": "x" * 200_000}):
+        asked = ask(server, "lock_files", call(1, "lock_files", project="none", paths=["a"], **body))
+        assert asked.status_code == 406
 
 
 def test_a_header_that_names_a_read_lets_no_other_tool_through(server):

@@ -691,6 +691,71 @@ async def test_what_was_deleted_a_month_ago_of_what_comes_and_goes_is_forgotten(
         await connection.close()
 
 
+async def test_locks_that_were_released_a_month_ago_are_forgotten_and_the_held_ones_stay(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    for name in ("old", "new", "held"):
+        await add(primary, lock(name, path=f"{name}.py"), line_id=name)
+
+    async def remove(tx: Any) -> None:
+        for name in ("old", "new"):
+            await tx.locks.remove(await tx.locks.hold(name))
+
+    await primary.run(remove, INTENT, line_id="L", epoch=1)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE work_task_files SET locked_at = now() - interval '99 days'")
+        for name, days in (("old", 31), ("new", 29)):
+            await connection.execute(
+                "UPDATE work_task_files SET released_at = now() - make_interval(days => $2) WHERE uid = $1",
+                name,
+                days,
+            )
+        await primary.trim("h", (await primary.everything()).position)
+        kept = await connection.fetch("SELECT uid FROM work_task_files ORDER BY uid")
+        assert [row["uid"] for row in kept] == ["held", "new"]
+    finally:
+        await connection.close()
+
+
+async def test_a_grant_looks_neither_at_the_other_locks_of_its_project_nor_at_released_ones(
+    primary: PostgresPrimary, database_url: str
+) -> None:
+    await begin_with_project(primary)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            """
+            INSERT INTO work_task_files (uid, project_name, team_id, file_path, lock_type, holder, status, released_at,
+              fence, locked_at, expires_at, lease_seconds)
+            SELECT 'l' || n || kind, 'app', 'local', 'd' || n || '/a.py', 'editing', 'h' || n, kind,
+              CASE kind WHEN 'released' THEN now() END, n, now(), now() + interval '1 hour', 3600
+            FROM generate_series(1, 3000) AS n, unnest(ARRAY['locked', 'released']) AS kind
+            """
+        )
+        await connection.execute("ANALYZE work_task_files")
+        async with connection.transaction():
+            near = await connection.fetch(
+                """
+                SELECT f.uid FROM locks_of_holder('app', 'h9', ARRAY['x']) AS own,
+                  locks_near('app', ARRAY['', 'd7/', 'd7/a.py/'], ARRAY['d7/a.py/'], ARRAY['d7/a.py0'], now(), 'h9', true) AS f
+                ORDER BY f.uid
+                """
+            )
+            looked_at = await connection.fetchval(
+                "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'work_task_files'"
+            )
+        assert [row["uid"] for row in near] == ["l7locked", "l9locked"]
+        assert looked_at < 20
+        plan = await connection.fetch(
+            "EXPLAIN SELECT id FROM work_task_files WHERE status = 'released' AND released_at < now() - interval '1 day'"
+        )
+        assert any("work_task_files_released" in row[0] for row in plan)
+    finally:
+        await connection.close()
+
+
 async def test_a_log_that_was_restored_into_another_cluster_is_mended(
     primary: PostgresPrimary, database_url: str
 ) -> None:

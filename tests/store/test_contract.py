@@ -424,6 +424,31 @@ async def test_locks_near_nothing_are_those_that_end_soon_and_the_holder_s_own(r
     assert await ready.read(lambda tx: near(tx, True)) == (["ends", "mine"], 1)
 
 
+async def test_projects_with_an_ended_lease_are_found_without_a_look_at_every_project(ready: Store) -> None:
+    async def keep(tx: Transaction) -> None:
+        await tx.projects.add(samples.project("busy"))
+        await tx.locks.add(samples.lock("at-the-moment", expires_at=at(60)))
+        await tx.locks.add(samples.lock("again", expires_at=at(30)))
+        await tx.locks.add(samples.lock("lives", project="busy", expires_at=at(61)))
+
+    async def ended(second: int, limit: int = 9) -> list[str]:
+        return list(await ready.read(lambda tx: tx.locks.ended_in(at(second), limit=limit)))
+
+    await ready.run(keep, SETUP)
+    assert await ended(29) == []
+    assert await ended(60) == ["app"]
+    assert (await ended(61), await ended(61, limit=1)) == (["app", "busy"], ["app"])
+    await ready.run(lambda tx: _remove_locks(tx, "at-the-moment", "again"), SETUP)
+    assert await ended(61) == ["busy"]
+
+
+async def _remove_locks(tx: Transaction, *names: str) -> None:
+    for name in names:
+        held = await tx.locks.hold(name)
+        assert held is not None
+        await tx.locks.remove(held)
+
+
 async def test_the_first_that_asks_leads_for_as_long_as_it_is_there(store: Store) -> None:
     assert await store.leads("sweep")
     assert await store.leads("sweep")

@@ -149,7 +149,7 @@ async def has(connection: Connection, position: Position) -> bool:
 
 async def trim(connection: Connection, home: str, position: Position) -> None:
     """Homes that were not seen for as long as lines are kept are not waited for. The newest line always
-    stays. Tombstones of what comes and goes have their own time."""
+    stays. Tombstones of what comes and goes, and released locks, have their own time."""
     await connection.execute(
         """
         INSERT INTO homes (id, seen_at, seq, horizon) VALUES ($1, clock_timestamp(), $2, $3::TEXT::XID8)
@@ -191,6 +191,18 @@ async def trim(connection: Connection, home: str, position: Position) -> None:
           FOR UPDATE SKIP LOCKED
         ) old
         WHERE t.noun = old.noun AND t.key = old.key
+        """,
+        TOMBSTONE_KEPT_DAYS,
+        _TRIM_AT_ONCE,
+    )
+    await connection.execute(
+        """
+        DELETE FROM work_task_files WHERE id IN (
+          SELECT id FROM work_task_files
+          WHERE status = 'released' AND released_at < clock_timestamp() - make_interval(days => $1)
+          ORDER BY released_at LIMIT $2
+          FOR UPDATE SKIP LOCKED
+        )
         """,
         TOMBSTONE_KEPT_DAYS,
         _TRIM_AT_ONCE,

@@ -1,4 +1,4 @@
-"""Rows of locks and of their scopes. A removed lock stays as a released row: the history of who worked
+"""Rows of locks and of their scopes. A removed lock stays for a month as a released row: the history of who worked
 where."""
 
 from __future__ import annotations
@@ -192,6 +192,18 @@ class LockRows(Rows[Lock]):
             task_id,
         )
         return self._records(rows)
+
+    async def ended_in(self, now: datetime, *, limit: int) -> Sequence[str]:
+        rows = await self._session.all(
+            """
+            SELECT DISTINCT project_name COLLATE "C" AS project FROM work_task_files
+            WHERE status = 'locked' AND expires_at <= $1
+            ORDER BY project_name COLLATE "C" LIMIT $2
+            """,
+            now,
+            limit,
+        )
+        return [row["project"] for row in rows]
 
     async def add(self, record: Lock) -> Lock:
         """A lock that `near` has found absent is written with the next statement."""

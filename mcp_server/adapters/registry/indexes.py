@@ -147,6 +147,7 @@ LOCKS_BY_ROOT = Listing(
     2,
 )
 LOCKS_BY_EXPIRY = _by_time("locks", lambda r: r.project, "expires_at", newest=False)
+LOCKS_ENDING = _by_time("locks", _all, "expires_at", newest=False)
 LOCKS_OF_HOLDER = _by_text("locks", lambda r: (r.project, r.holder), "id")
 LOCKS_OF_TASK = _by_text("locks", lambda r: r.task_id, "path", "id")
 PLANS_BY_EXPIRY = _by_time("plans", _all, "expires_at", newest=False)
@@ -182,6 +183,7 @@ LISTINGS: tuple[Listing, ...] = (
     LOCKS_OF_PROJECT,
     LOCKS_BY_ROOT,
     LOCKS_BY_EXPIRY,
+    LOCKS_ENDING,
     LOCKS_OF_HOLDER,
     LOCKS_OF_TASK,
     PLANS_BY_EXPIRY,

@@ -386,6 +386,10 @@ class RegistryLocks(Kept[Lock]):
     async def of_task(self, task_id: str) -> Sequence[Lock]:
         return list(self._records(indexes.LOCKS_OF_TASK, task_id))
 
+    async def ended_in(self, now: datetime, *, limit: int) -> Sequence[str]:
+        ended = takewhile(lambda lock: lock.expires_at <= now, self._records(indexes.LOCKS_ENDING, ()))
+        return sorted({lock.project for lock in ended})[:limit]
+
 
 class RegistryPlans(Kept[Plan]):
     kind = Plan
