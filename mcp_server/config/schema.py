@@ -131,7 +131,10 @@ class Settings(BaseModel):
     )
     allowed_hosts: HostList = _variable((), "Host headers answered besides loopback and the public URL's.")
     trusted_proxies: NetworkList = _variable((), "Proxies whose forwarding headers are believed.")
-    project_roots: Roots = _variable((), "Where a project's path may lie. Over HTTP nowhere, unless set.")
+    project_roots: Roots = _variable(
+        (),
+        "Where a project's path may lie. Over HTTP nowhere, unless set, and never at, in or above another team's.",
+    )
     program_roots: Roots = _variable(
         (),
         "Where the env.py of Alembic projects is run, as this server's user, for callers over HTTP. Unset: nowhere.",

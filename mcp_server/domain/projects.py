@@ -72,6 +72,19 @@ def placed(path: str, roots: Sequence[str], transport: Transport) -> str:
     return place
 
 
+def above(place: str) -> tuple[str, ...]:
+    """The path and every directory that it lies in."""
+    parts = place.split("/")
+    return (
+        ("/", *("/".join(parts[:number]) for number in range(2, len(parts) + 1))) if place != "/" else ("/",)
+    )
+
+
+def overlap(one: str, two: str) -> bool:
+    """Whether the paths are the same, or one lies in the other."""
+    return _lies_in(one, two) or _lies_in(two, one)
+
+
 def _lies_in(place: str, root: str) -> bool:
     root = posixpath.normpath(root)
     return place == root or place.startswith(root.rstrip("/") + "/")

@@ -90,6 +90,10 @@ class Keys(Repository[ApiKey], Protocol):
 class Projects(Repository[Project], Protocol):
     """Key: `name`, unique over all teams."""
 
+    async def foreign_at(self, team_id: str, path: str) -> Project | None:
+        """The first by name that another team has at the path, below it, or in a directory that it lies in."""
+        ...
+
     async def of_team(
         self, team_id: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
     ) -> Page[Project]:

@@ -127,6 +127,7 @@ class Projects:
             await team_of(tx, call.caller, hold=True)
             if await tx.projects.get(key) is not None:
                 raise await taken_project(tx, key, self._base, "is taken; names are unique over all teams")
+            await _require_own_place(tx, call.caller, place)
             if await tx.projects.count_of_team(call.caller.team_id) >= self._quota:
                 raise QuotaExceeded(f"the team has {self._quota} projects, the most it may have")
             now = await tx.now()
@@ -208,6 +209,7 @@ class Projects:
 
         async def transaction(tx: Transaction) -> ProjectView:
             project = await project_of(tx, call.caller, name, hold=True)
+            await _require_own_place(tx, call.caller, fields.get("path"))
             after = changed(project, fields)
             if after == project:
                 return _view(project)
@@ -275,6 +277,15 @@ class Projects:
         roots = tuple([await _real(root) for root in self._roots])
         place = placed(path, (*self._roots, *roots), caller.transport)
         return placed(await _real(place), roots, caller.transport)
+
+
+async def _require_own_place(tx: Reading, caller: Caller, place: str | None) -> None:
+    """Callers over HTTP reach files only through a project's path, so one team's path is no way to another's files:
+    its databases' addresses, its migrations, its source. Raises Invalid."""
+    if place is None or caller.transport != "http":
+        return
+    if await tx.projects.foreign_at(caller.team_id, place) is not None:
+        raise Invalid.field("path", "is that of another team's project, lies in it, or holds it")
 
 
 async def _real(path: str) -> str:

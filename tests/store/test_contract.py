@@ -449,6 +449,30 @@ async def _remove_locks(tx: Transaction, *names: str) -> None:
         await tx.locks.remove(held)
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/srv/shop", True),
+        ("/srv", True),
+        ("/", True),
+        ("/srv/shop/db", True),
+        ("/srv/shop2", False),
+        ("/srv/sho", False),
+    ],
+)
+async def test_a_project_of_another_team_is_found_by_where_it_lies(
+    ready: Store, path: str, found: bool
+) -> None:
+    async def keep(tx: Transaction) -> None:
+        await tx.projects.add(samples.project("shop", path="/srv/shop"))
+        await tx.projects.add(samples.project("nowhere"))
+
+    await ready.run(keep, SETUP)
+    there = await ready.read(lambda tx: tx.projects.foreign_at("others", path))
+    assert (None if there is None else there.name) == ("shop" if found else None)
+    assert await ready.read(lambda tx: tx.projects.foreign_at("acme", path)) is None
+
+
 async def test_the_first_that_asks_leads_for_as_long_as_it_is_there(store: Store) -> None:
     assert await store.leads("sweep")
     assert await store.leads("sweep")

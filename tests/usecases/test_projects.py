@@ -138,6 +138,23 @@ async def test_a_link_that_leads_out_of_the_roots_is_refused(
         await world.do(caller, "update_project", name="shop", path=str(root / "link"))
 
 
+@pytest.mark.parametrize("place", [".", "db", "db/app", ".."])
+async def test_over_http_a_path_leads_to_no_project_of_another_team(
+    make_world: MakeWorld, tmp_path: Path, place: str
+):
+    world = await make_world(roots=(str(tmp_path),))
+    await world.team("others")
+    ours, foreign = world.caller(), world.caller(team_id="others")
+    shop = tmp_path / "all" / "shop"
+    await world.do(ours, "create_project", name="shop", path=str(shop))
+    with pytest.raises(Invalid, match="another team"):
+        await world.do(foreign, "create_project", name="spy", path=str(shop / place))
+    await world.do(foreign, "create_project", name="spy", path=f"{shop}-of-others")
+    with pytest.raises(Invalid, match="another team"):
+        await world.do(foreign, "update_project", name="spy", path=str(shop / place))
+    await world.do(ours, "create_project", name="within", path=str(shop / "db"))
+
+
 async def test_a_root_that_is_a_link_itself_holds_what_lies_behind_it(make_world: MakeWorld, tmp_path: Path):
     real = tmp_path / "real"
     real.mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mcp_server.adapters.postgres.rows import Rows, texts_after
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page
-from mcp_server.domain.projects import Project
+from mcp_server.domain.projects import Project, above
 
 
 class ProjectRows(Rows[Project]):
@@ -49,6 +49,19 @@ class ProjectRows(Rows[Project]):
             limit + 1,
         )
         return self._page(rows, limit, "name")
+
+    async def foreign_at(self, team_id: str, path: str) -> Project | None:
+        row = await self._session.one(
+            self.select
+            + """
+            WHERE team_id <> $1 AND (path = ANY ($2::TEXT[]) OR starts_with(path, $3))
+            ORDER BY name COLLATE "C" LIMIT 1
+            """,
+            team_id,
+            list(above(path)),
+            f"{path.rstrip('/')}/",
+        )
+        return None if row is None else self._record(row)
 
     async def count_of_team(self, team_id: str) -> int:
         row = await self._session.one("SELECT count(*) AS count FROM projects WHERE team_id = $1", team_id)

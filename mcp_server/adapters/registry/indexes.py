@@ -103,6 +103,7 @@ TEAMS = _by_text("teams", _all, "id")
 MEMBERS_OF_TEAM = _by_text("members", lambda r: r.team_id, "id")
 KEYS_OF_TEAM = _by_text("keys", lambda r: r.team_id, "id")
 PROJECTS_OF_TEAM = _by_text("projects", lambda r: r.team_id, "name")
+PROJECTS_WITH_PATH = _by_text("projects", lambda r: None if r.path is None else (), "name")
 PORTS_OF_HOST = Listing(
     "ports", lambda r: r.host, lambda r: (r.port,), lambda r: (str(r.port),), _number_of, 1
 )
@@ -159,6 +160,7 @@ LISTINGS: tuple[Listing, ...] = (
     MEMBERS_OF_TEAM,
     KEYS_OF_TEAM,
     PROJECTS_OF_TEAM,
+    PROJECTS_WITH_PATH,
     PORTS_OF_HOST,
     SERVERS_OF_HOME,
     DATABASES_OF_PROJECT,

@@ -24,7 +24,7 @@ from mcp_server.domain.members import Member
 from mcp_server.domain.pages import DEFAULT_LIMIT, Page, decode_cursor, page_of
 from mcp_server.domain.paths import root_of, roots_above
 from mcp_server.domain.plans import Plan
-from mcp_server.domain.projects import Project
+from mcp_server.domain.projects import Project, overlap
 from mcp_server.domain.records import Record
 from mcp_server.domain.slots import SlotPair
 from mcp_server.domain.tasks import Task, TaskStatus
@@ -149,6 +149,12 @@ class RegistryProjects(Kept[Project]):
 
     async def count_of_team(self, team_id: str) -> int:
         return self._view.count(indexes.PROJECTS_OF_TEAM, team_id)
+
+    async def foreign_at(self, team_id: str, path: str) -> Project | None:
+        placed = self._records(indexes.PROJECTS_WITH_PATH, ())
+        return next(
+            (each for each in placed if each.team_id != team_id and overlap(each.path or "", path)), None
+        )
 
 
 class RegistryPorts(Kept[PortAllocation]):
