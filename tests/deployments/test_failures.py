@@ -385,6 +385,26 @@ async def test_a_version_that_does_not_answer_through_the_proxy_gives_the_traffi
 
 
 @pytest.mark.timeout(200)
+async def test_a_switch_that_the_proxys_directory_refuses_says_what_to_do_and_goes_once_it_is_done(
+    harbour: Harbour,
+) -> None:
+    async with harbour.server() as desk:
+        await active_v1(desk, harbour)
+        await desk.done("deploy_project", harbour.deploy("demo-v2"))
+        trap = harbour.home / "edge" / "switch" / "routes" / f"{harbour.project}.staging" / "green" / "others"
+        trap.mkdir(parents=True)
+        failed = await refusal(desk, "promote", {"project": harbour.project})
+        assert "The edge's directory cannot be changed" in failed["message"]
+        assert failed["next"].startswith("Make ")
+        assert harbour.version() == "v1"
+        status = await desk.done("slot_status", {"project": harbour.project})
+        assert status["last_switch"].endswith(f"changed: Is a directory. {failed['next']}")
+        trap.rmdir()
+        await desk.done("promote", {"project": harbour.project})
+        assert harbour.version() == "v2"
+
+
+@pytest.mark.timeout(200)
 async def test_a_team_that_promotes_by_itself_has_its_deploys_promoted(harbour: Harbour) -> None:
     async with harbour.server() as desk:
         await desk.done("update_team", {"settings": {"deploymentDefaults": {"autoPromote": True}}})

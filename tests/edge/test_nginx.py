@@ -178,8 +178,9 @@ async def test_a_file_that_nginx_refuses_is_taken_back_and_said(stage: Stage) ->
     before = stage.edge.file.read_text()
     broken = stage.edge.file.with_name("nginx.conf-other")
     broken.write_text("nonsense;")
-    with pytest.raises(Unavailable, match="nothing was changed"):
+    with pytest.raises(Unavailable, match="nothing was changed") as refused:
         await stage.edge.point(ROUTE, "green", stage.target("green"))
+    assert "'nginx -t'" in refused.value.next
     broken.unlink()
     assert stage.edge.file.read_text() == before
     assert await stage.edge.active(ROUTE) == "blue"

@@ -15,14 +15,14 @@ import anyio
 
 from mcp_server.domain.errors import Conflict, Failure, QuaymasterError, Unavailable
 from mcp_server.domain.receipts import Receipt, passed, receipt_of
-from mcp_server.domain.routes import NOBODY_LISTENS, Probe
+from mcp_server.domain.routes import NOBODY_LISTENS, Probe, Target
 from mcp_server.domain.slots import filled
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.store import Store, Transaction
 from mcp_server.services.deployments.outfit import Outfit
 from mcp_server.services.deployments.rollouts import Rollouts
-from mcp_server.services.deployments.routing import Routing
+from mcp_server.services.deployments.routing import Names, Routing
 from mcp_server.services.deployments.settling import FAILED, STOPPED, slot_of
 from mcp_server.services.deployments.slots import Seen, Slots, Step
 from mcp_server.services.deployments.switch_ends import WORK, SwitchEnds
@@ -91,28 +91,26 @@ class Moves:
         port = await self._running(way, tell)
         self._step("switch.running")
         target = await self._slots.join_edge(way.berth, release, port)
-        edge, route = self._slots.edge, way.berth.route
-        hosts, secured = await self._routing.names_of(way.pair)
+        edge = self._slots.edge
+        names = await self._routing.names_of(way.pair)
         await tell(f"moving traffic to {way.switch.slot}")
         if not edge.routes_traffic:
             return None
-        before = _Probing(edge, hosts[0], release.health_path or "/") if way.switch.from_slot else None
+        before = _Probing(edge, names.hosts[0], release.health_path or "/") if way.switch.from_slot else None
+        refused: QuaymasterError | None = None
         async with anyio.create_task_group() as group:
             if before is not None:
                 group.start_soon(before.run)
                 await before.first.wait()
-            begun = time.monotonic()
-            self._step("switch.before_point")
-            await edge.point(route, way.switch.slot, target)
-            took = (time.monotonic() - begun) * 1000
-            self._step("switch.pointed")
-            for host in hosts:
-                await edge.attach(host, route)
-            for host in secured:
-                await edge.allow_tls(host)
+            try:
+                took = await self._pointed(way, target, names)
+            except QuaymasterError as error:
+                refused = error  # raised here it would come out in a group
             group.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
         around = [] if before is None else before.probes
-        after = await self._seen_after(hosts[0], release.health_path or "/")
+        after = await self._seen_after(names.hosts[0], release.health_path or "/")
         receipt = receipt_of(around, after, way.switch.slot, took, secured=edge.certifies)
         receipts.append(receipt)
         self._step("switch.probed")
@@ -120,6 +118,20 @@ class Moves:
             return None
         reasons = "; ".join(receipt.errors) or "it was not seen to answer"
         return Failure(f"{way.switch.slot} did not answer through the proxy ({reasons})")
+
+    async def _pointed(self, way: Way, target: Target, names: Names) -> float:
+        """The proxy sends all host names to the slot; the milliseconds until it sent the first there."""
+        edge, route = self._slots.edge, way.berth.route
+        begun = time.monotonic()
+        self._step("switch.before_point")
+        await edge.point(route, way.switch.slot, target)
+        took = (time.monotonic() - begun) * 1000
+        self._step("switch.pointed")
+        for host in names.hosts:
+            await edge.attach(host, route)
+        for host in names.tls:
+            await edge.allow_tls(host)
+        return took
 
     async def _seen_after(self, host: str, path: str) -> tuple[Probe, ...]:
         """A proxy that somebody ended meanwhile is brought back first: it knows by its directory where to send."""

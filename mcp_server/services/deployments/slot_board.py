@@ -342,7 +342,8 @@ def _last(pair: SlotPair) -> str | None:
     if switch is None or switch.stage == "intended":
         return None
     if switch.stage == "returned":
-        why = f"{switch.error}. {switch.next}" if switch.next else switch.error
+        error = (switch.error or "").rstrip(".")
+        why = f"{error}. {switch.next}" if switch.next else error
         return f"a {switch.kind} to {switch.slot} by {switch.by} did not happen: {why}"
     return f"{switch.kind} to {switch.slot} by {switch.by} at {switch.ended_at:%Y-%m-%d %H:%M:%S} UTC"
 

@@ -177,7 +177,10 @@ class NginxEdge:
             self._bring_about(must_run=False)
         except Refused as error:
             self._directory.rebuild(before)
-            raise Unavailable(f"nginx refused its file, and nothing was changed: {error}") from error
+            raise Unavailable(
+                f"nginx refused its file, and nothing was changed: {error}",
+                next="The operator must correct nginx's configuration as it says; 'nginx -t' shows it again.",
+            ) from error
         return done
 
     def _begin(self) -> None:
