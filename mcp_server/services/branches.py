@@ -294,7 +294,7 @@ class Branches:
             await work.tell("ready")
         except BaseException:
             with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
-                await self._remove(branch)
+                await self._parts.works.insist(f"remove branch {branch.uid}", partial(self._remove, branch))
             raise
 
     # -- removing

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import copy
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 Tell = Callable[[str], Awaitable[None]]
 """Told one short line of progress at a time."""
 
+BETWEEN_TRIES = 2.0
 KEPT = 50
 """As many words of progress wait for a slow listener."""
 
@@ -123,6 +125,16 @@ class Works:
         self._group.start_soon(self._run, key, work, body)
         return work
 
+    async def insist(self, key: str, end: Callable[[], Awaitable[object]]) -> None:
+        """The end of something, written down now or by and by: with a full disk it cannot be, and a record that stays
+        marked as this living process's would be refused to everybody until it ends. `end` may be carried out again."""
+        try:
+            await end()
+        except Unavailable as error:
+            log.info("written down later: %s", error.message, extra={"work": key})
+            with suppress(Unavailable):
+                self.begin(key, partial(_until_done, end=end))
+
     async def _run(self, key: str, work: Work, body: Callable[[Work], Awaitable[None]]) -> None:
         """What the body did not foresee ends with it: one failure must not end the server's other work."""
         try:
@@ -133,3 +145,14 @@ class Works:
             log.exception("work failed", extra={"work": key})
         finally:
             self._running.pop(key, None)
+
+
+async def _until_done(work: Work, *, end: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await anyio.sleep(BETWEEN_TRIES)
+        try:
+            await end()
+        except Unavailable as error:
+            await work.tell(error.message)
+        else:
+            return

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.backups.test_sqlite import count, prepared, write
@@ -74,6 +75,38 @@ async def test_a_backup_that_has_no_room_is_failed_and_the_earlier_one_is_kept(
             file.execute("VACUUM")
         assert (await desk.done("backup_database", {"project": "shop"}))["state"] == "verified"
         assert await backups(desk) == [("asked", "verified"), ("asked", "failed"), ("asked", "verified")]
+
+
+async def test_a_small_backup_without_room_says_that_the_disk_is_full(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """All of it waited in a buffer, and found no room once more when it was given up."""
+    small_disk(tmp_path / "home" / "backups", 1)
+    async with opened(tmp_path) as desk:
+        await prepared(desk)
+        fill(tmp_path / "home" / "backups")
+        failed = await desk.done("backup_database", {"project": "shop"})
+        assert failed["state"] == "failed"
+        assert "No space" in failed["error"]
+        assert [path.name for path in (tmp_path / "home" / "backups").iterdir()] == ["filler"]
+
+
+async def test_a_backup_whose_end_cannot_be_written_down_ends_when_there_is_room(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """Its process lives, so that nobody else would take it for dead."""
+    home = tmp_path / "home"
+    small_disk(home, 8)
+    async with opened(tmp_path) as desk:
+        await prepared(desk)
+        parts = desk.house.databases.parts
+        object.__setattr__(parts, "step", lambda step: step == "backups.noted" and fill(home))
+        stuck = await desk.done("backup_database", {"project": "shop"})
+        assert stuck["state"] == "writing"
+        (home / "filler").unlink()
+        with anyio.fail_after(30):
+            while await backups(desk) != [("asked", "failed")]:
+                await anyio.sleep(0.2)
 
 
 async def test_a_restore_that_has_no_room_leaves_the_database_as_it_was(

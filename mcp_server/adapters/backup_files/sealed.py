@@ -13,7 +13,7 @@ import re
 import secrets
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
@@ -157,7 +157,8 @@ class _Writer:
         await _on_disk(self._close)
 
     def drop(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what waits in its buffer finds no room either
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
     def _write(self, piece: bytes, last: bool) -> None:

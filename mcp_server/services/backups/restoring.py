@@ -47,7 +47,10 @@ class Restoring:
             await work.tell("swapped in")
         finally:
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
-                await self._parts.store.run(partial(self._released, backup=backup, database=database), TEND)
+                end = partial(
+                    self._parts.store.run, partial(self._released, backup=backup, database=database), TEND
+                )
+                await self._parts.works.insist(f"end restore {backup.id}", end)
 
     async def _swap_file(self, backup: Backup, database: Database) -> None:
         target = await self._copying.sqlite_file(database)

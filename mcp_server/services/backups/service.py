@@ -259,7 +259,8 @@ class Backups:
                     if isinstance(error, QuaymasterError)
                     else "the server stopped, or failed at it"
                 )
-                await self._keeping.give_up(backup, why)
+                end = partial(self._keeping.give_up, backup, why)
+                await self._parts.works.insist(f"end {backup.id}", end)
             raise
 
     # -- looking

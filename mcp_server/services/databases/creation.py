@@ -210,16 +210,19 @@ class Creation:
             settled = await self.unfinished.settle(record)
             self._step("databases.create.settled")
         except QuaymasterError as error:
-            await self.unfinished.give_up(record, error.message)
+            await self._given_up(record, error.message)
             raise
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self.unfinished.give_up(record, "the server stopped, or failed at it")
+                await self._given_up(record, "the server stopped, or failed at it")
             raise
         await self._injection.into_file(settled)
         await work.tell("ready")
         if settled.engine == "postgres":
             self._pool.want()
+
+    async def _given_up(self, record: Database, why: str) -> None:
+        await self._works.insist(f"give up {record.uid}", partial(self.unfinished.give_up, record, why))
 
     async def _standing(self, reserved: Reserved) -> Database:
         found = await self._store.read(lambda tx: tx.databases.get(reserved.key))

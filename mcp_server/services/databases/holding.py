@@ -28,6 +28,7 @@ class Holding:
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._calls = parts.calls
+        self._works = parts.works
         self._workers = parts.workers
         self._site = parts.site
         self._options = parts.options
@@ -93,7 +94,8 @@ class Holding:
             yield
         except BaseException:
             with anyio.move_on_after(self._options.work_seconds, shield=True), suppress(QuaymasterError):
-                await self._store.run(partial(self._let_go, database=database), TEND)
+                end = partial(self._store.run, partial(self._let_go, database=database), TEND)
+                await self._works.insist(f"let go of {database.uid}", end)
             raise
 
     async def _let_go(self, tx: Transaction, *, database: Database) -> None:

@@ -6,6 +6,7 @@ The file stays where it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 
@@ -73,7 +74,7 @@ class ToPostgres:
                 self._parts.step("promote.switched")
         except BaseException:
             with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
-                await self.undo(database)
+                await self._parts.works.insist(f"undo promotion {database.uid}", partial(self.undo, database))
             raise
         await self._parts.injection.into_file(database)
 

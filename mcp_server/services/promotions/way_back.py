@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 
 from mcp_server.domain.backups import Backup, differences
@@ -85,7 +87,8 @@ class WayBack:
             self._parts.step("promote.back")
         except BaseException:
             with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
-                await self._released(database)
+                end = partial(self._released, database)
+                await self._parts.works.insist(f"end way back {database.uid}", end)
             raise
         with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
             await self._forth.undo(record)
