@@ -91,7 +91,9 @@ async def test_a_proxy_that_cannot_be_had_back_leaves_the_traffic_where_it_was_a
         with monkeypatch.context() as meanwhile:
             meanwhile.setattr(hosting.edge, "ensure", join_only(refuse, came_back))
             moved = await desk.call("promote", {"project": harbour.project})
+            silent = await desk.done("slot_status", {"project": harbour.project})
         assert moved.is_error
+        assert "visitors reach nothing" in silent["warnings"][0]
         said = moved.structured_content or {}
         assert "nothing listens on the proxy's port" in said["message"]
         assert "traffic is where it was" in said["message"]

@@ -10,7 +10,7 @@ from mcp_server.domain.errors import Conflict, Failure, NotFound, QuaymasterErro
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Moment, Value
 from mcp_server.domain.results import PlanResult, Result
-from mcp_server.domain.routes import route_name
+from mcp_server.domain.routes import NOBODY_LISTENS, route_name
 from mcp_server.domain.slots import SlotName, SlotPair, SlotState, pair_key, vacated
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.databases import Workers
@@ -25,6 +25,10 @@ from mcp_server.services.deployments.slots import Seen, Slots, Step
 from mcp_server.services.plans import draw_token, gate
 
 BOTH: tuple[SlotName, ...] = ("blue", "green")
+NOWHERE = "nowhere.invalid"
+"""A host name that leads to no project: what answers it is the proxy."""
+
+SILENT = "the proxy does not answer, so visitors reach nothing; 'quaymaster edge check' says what is wrong"
 
 
 class SlotView(Value):
@@ -136,7 +140,10 @@ class SlotBoard:
             **_way_back(found),
             at_work=self._at_work(found),
             last_switch=_last(found.pair),
-            warnings=tuple(_warnings(found, seen, route, routed=self._slots.edge.routes_traffic)),
+            warnings=(
+                *await self._silence(found, here=here),
+                *_warnings(found, seen, route, routed=self._slots.edge.routes_traffic),
+            ),
             next=_next(found),
         )
 
@@ -225,6 +232,14 @@ class SlotBoard:
             return await self._slots.edge.active(route_name(pair.project, pair.environment))
         except QuaymasterError:
             return pair.active
+
+    async def _silence(self, found: _Records, *, here: bool) -> tuple[str, ...]:
+        """That the proxy itself does not answer. The application is not asked for it."""
+        edge = self._slots.edge
+        if not here or found.pair.active is None or not edge.routes_traffic:
+            return ()
+        (probe,) = await edge.probe(NOWHERE)
+        return (SILENT,) if probe.error == NOBODY_LISTENS else ()
 
     async def _slot(self, found: _Records, name: SlotName, seen: Seen | None, *, here: bool) -> SlotView:
         slot, deployment = found.pair.slot(name), found.deployments.get(name)
