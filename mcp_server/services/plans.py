@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from mcp_server.domain.errors import PlanStale
+from mcp_server.domain import grants
+from mcp_server.domain.errors import PlanStale, Unauthenticated
 from mcp_server.domain.plans import PLAN_SECONDS, Plan
-from mcp_server.domain.records import Record
+from mcp_server.domain.records import Moment, Record
 from mcp_server.domain.results import PlanResult
 from mcp_server.ports.store import Transaction
 from mcp_server.services.calls import Call
@@ -37,7 +38,8 @@ async def gate(
     """The plan, when the call came without a token; None when its token stands for exactly this, now used.
 
     `holds` are the records, already held, whose revisions the plan depends on. Raises PlanStale when the
-    token is unknown, used, expired, someone else's, for another target, or when any revision moved.
+    token is unknown, used, expired, someone else's, for another target, or when any revision moved; Unauthenticated or
+    Forbidden when the caller's key has lost its power since the plan.
     """
     state = {f"{record.noun}/{record.key}": record.rev for record in holds}
     now = await tx.now()
@@ -72,8 +74,20 @@ async def gate(
         raise PlanStale("this plan_token belongs to another call")
     if found.state != state:
         raise PlanStale("the state that the plan was made for has changed since")
+    await _require_still(tx, call, now)
     await tx.plans.save(found.change(used_at=now))
     return None
+
+
+async def _require_still(tx: Transaction, call: Call, now: Moment) -> None:
+    """Judge the key as it is now: the caller signed in before this transaction, maybe at a server that has not yet heard
+    of a revocation. A key goes only with its team, and then what was planned is gone as well."""
+    key = None if call.caller.key_id is None else await tx.keys.get(call.caller.key_id)
+    if key is None:
+        return
+    if not key.good_at(now):
+        raise Unauthenticated("the key is no longer valid")
+    grants.require(call.caller.change(role=key.role, scopes=key.scopes), call.action)
 
 
 def _digest(token: str) -> str:

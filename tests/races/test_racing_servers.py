@@ -1,4 +1,5 @@
-"""Two servers of one home on one PostgreSQL, which are given the same plan or the same idempotency key at one moment."""
+"""Two servers on one PostgreSQL, which are given the same plan or the same idempotency key at one moment, or a plan whose
+caller has just lost its key."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from mcp import Client
 
@@ -114,3 +116,30 @@ async def test_it_has_one_effect_also_when_postgresql_is_killed_in_the_middle(
             assert again["id"] == answers[0]["id"]
         tasks = await done(clients[1], "list_tasks", project="shop", limit=200)
         assert sorted(task["title"] for task in tasks["tasks"]) == sorted(map(str, range(number)))
+
+
+async def test_a_plan_is_not_carried_out_for_a_key_whose_revocation_this_server_has_not_yet_heard_of(
+    servers: Servers, own_postgres: PostgresServer
+) -> None:
+    """Another home revokes it: what counts is what PostgreSQL says in the moment of the change."""
+    one, _, owner = servers
+    async with over_http(one, owner) as client:
+        await done(client, "create_project", name="shop")
+        made = await done(client, "create_key", name="bob", role="admin")
+        async with over_http(one, made["key"]) as admin:
+            planned = await done(admin, "delete_project", name="shop")
+            async with connected(own_postgres) as connection:
+                await connection.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", made["id"])
+            assert (await done(admin, "get_project", name="shop"))["name"] == "shop", "it has not heard of it"
+            [answer] = await at_once([admin], "delete_project", name="shop", plan_token=planned["plan_token"])
+        assert answer["code"] == "UNAUTHENTICATED"
+        assert (await done(client, "get_project", name="shop"))["name"] == "shop"
+
+
+@asynccontextmanager
+async def connected(postgres: PostgresServer) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        yield connection
+    finally:
+        await connection.close()

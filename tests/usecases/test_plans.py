@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server.domain.errors import Conflict, NotFound, PlanStale
+from mcp_server.domain.errors import Conflict, Forbidden, NotFound, PlanStale, Unauthenticated
 from mcp_server.domain.plans import PLAN_SECONDS
 from mcp_server.domain.tasks import Task
 from mcp_server.ports.store import Reading, Transaction
@@ -73,6 +73,31 @@ async def test_a_token_still_works_in_its_last_second(shop: World):
 @pytest.mark.parametrize("fields", [{"role": "admin"}, {"key_id": "red-other"}, {"key_id": None}])
 async def test_a_token_works_for_the_caller_who_asked(shop: World, fields: dict[str, Any]):
     await _refused(shop, await _token(shop), "has no such plan_token", **fields)
+    assert await _stands(shop)
+
+
+@pytest.mark.parametrize(
+    ("lost", "error"),
+    [
+        ({"revoked_at": START}, Unauthenticated),
+        ({"expires_at": START}, Unauthenticated),
+        ({"role": "member"}, Forbidden),
+        ({"scopes": ("tasks",)}, Forbidden),
+    ],
+)
+async def test_a_key_that_lost_its_power_since_it_signed_in_carries_out_no_plan(
+    shop: World, lost: dict[str, Any], error: type[Exception]
+):
+    token = await _token(shop)
+
+    async def lose(tx: Transaction) -> None:
+        key = await tx.keys.hold("red-owner")
+        assert key is not None
+        await tx.keys.save(key.change(**lost))
+
+    await shop.store.run(lose, SETUP)
+    with pytest.raises(error):
+        await shop.do(shop.caller(), "delete_project", name="shop", plan_token=token)
     assert await _stands(shop)
 
 
