@@ -3,13 +3,15 @@ stop."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 from urllib.parse import parse_qs
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_server.domain.callers import Caller
 from mcp_server.domain.errors import (
@@ -22,6 +24,7 @@ from mcp_server.domain.errors import (
 )
 from mcp_server.http.addresses import Network, client_address, header, host_is_answered, origin_is_answered
 
+log = logging.getLogger(__name__)
 OPEN = frozenset({"/health", "/api/health", "/metrics"})
 """Routes that need no key."""
 STATUS: dict[type[QuaymasterError], int] = {
@@ -100,8 +103,27 @@ class Gate:
         except QuaymasterError as error:
             await _answer(error, _status(error))(scope, receive, send)
             return
-        with visit:
-            await self._inner(scope, receive, send)
+        try:
+            with visit:
+                await self._inner(scope, _to_its_end(receive), send)
+        except ClientDisconnect:
+            log.debug("a client went away in the middle of its request")
+
+
+def _to_its_end(receive: Receive) -> Receive:
+    """Raises ClientDisconnect where a client goes away before its request is whole: passed on as a message, it would be
+    reported as a failure of this server."""
+    coming = True
+
+    async def next_message() -> Message:
+        nonlocal coming
+        message = await receive()
+        if coming and message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        coming = coming and message.get("more_body", False)
+        return message
+
+    return next_message
 
 
 def presented_key(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,6 +208,33 @@ def test_an_idle_server_stops_at_once_with_exit_code_0(tmp_path, number):
     with ServerProcess.serve(home=tmp_path) as server:
         os.kill(server.pid, number)
         assert server.wait_ended(5) == 0
+
+
+CALLED_BY_NAME = "mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: "
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "mcp-protocol-version: 2025-11-25\r\n",
+        f"{CALLED_BY_NAME}create_task\r\n",
+        f"{CALLED_BY_NAME}lock_files\r\n",
+        f"{CALLED_BY_NAME}deploy_project\r\n",
+    ],
+)
+def test_a_client_that_goes_away_within_its_request_is_no_failure_of_the_server(tmp_path, head):
+    key = make_key(tmp_path)
+    with ServerProcess.serve(home=tmp_path, settings={"QUAYMASTER_LOG_LEVEL": "debug"}) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(
+                f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nauthorization: Bearer {key}\r\n{head}"
+                "accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
+                'content-length: 1000\r\n\r\n{"jsonrpc": "2.0", '.encode()
+            )
+        server.wait_for_stderr("a client went away in the middle of its request")
+        assert server.terminate() == 0
+    assert "Traceback" not in server.stderr
+    assert "ERROR" not in server.stderr
 
 
 def test_another_address_than_loopback_needs_a_word(tmp_path):
