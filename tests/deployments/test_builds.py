@@ -199,3 +199,35 @@ async def test_a_revision_is_that_of_the_projects_folder_and_names_its_version(t
     (tmp_path / "none").mkdir()
     with pytest.raises(Invalid, match="not a git repository"):
         await revision(tmp_path / "none", "HEAD")
+
+
+async def test_a_repository_that_leads_elsewhere_is_not_read_and_a_worktree_of_it_is(tmp_path: Path):
+    git = repository(tmp_path / "theirs", {"secret.txt": "theirs"})
+    head = git("rev-parse", "HEAD")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / ".git").symlink_to(tmp_path / "theirs" / ".git")
+    with pytest.raises(Invalid, match="elsewhere"):
+        await revision(mine, "HEAD")
+    (mine / ".git").unlink()
+    (mine / ".git").write_text(f"gitdir: {tmp_path}/theirs/.git\n")
+    with pytest.raises(Invalid, match="elsewhere"):
+        await revision(mine, "HEAD")
+    forged = tmp_path / "forged"
+    forged.mkdir()
+    (forged / "HEAD").write_text(f"{head}\n")
+    (forged / "commondir").write_text(f"{tmp_path}/theirs/.git\n")
+    (forged / "gitdir").write_text(f"{mine}/.git\n")
+    (mine / ".git").write_text(f"gitdir: {forged}\n")
+    with pytest.raises(Invalid, match="elsewhere"):
+        await revision(mine, "HEAD")
+    (mine / ".git").unlink()
+    own = repository(mine, {"a.txt": "mine"})
+    (mine / ".git" / "refs" / "heads" / "x").write_text(f"{head}\n")
+    (mine / ".git" / "objects" / "info" / "alternates").write_text(f"{tmp_path}/theirs/.git/objects\n")
+    with pytest.raises(Invalid, match="borrows"):
+        await revision(mine, "x")
+    (mine / ".git" / "objects" / "info" / "alternates").unlink()
+    assert await revision(mine, "HEAD") == {"a.txt": "mine"}
+    own("worktree", "add", "-q", str(tmp_path / "beside"), "v1.2")
+    assert await revision(tmp_path / "beside", "HEAD") == {"a.txt": "mine"}

@@ -2,7 +2,8 @@
 
 Whoever may write into a project's folder writes its `.git/config`, too, and that can name programs: filters, a
 checker of signatures, a way to fetch what is missing. So the repository is only asked which commit is meant, and
-git then reads its objects through a directory of our own, with a configuration of our own.
+git then reads its objects through a directory of our own, with a configuration of our own. Nor may the repository
+lead elsewhere: what lies there is not the project's.
 """
 
 from __future__ import annotations
@@ -56,17 +57,51 @@ def _meant(root: str, ref: str) -> _Meant:
         return os.fsdecode(_said(["-C", root, *words], _settled()))
 
     commit = ask("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}").strip()
-    form, objects, inside = ask(
+    form, own, common, inside = ask(
         "rev-parse",
         "--show-object-format",
+        "--absolute-git-dir",
         "--path-format=absolute",
-        "--git-path",
-        "objects",
+        "--git-common-dir",
         "--show-prefix",
-    ).split("\n")[:3]
+    ).split("\n")[:4]
+    objects = os.path.join(common, "objects")
+    _require_ours(
+        Path(root).parents[inside.count("/") - 1] if inside else Path(root), Path(own), Path(common)
+    )
     # For files that name the version by `$Format:%(describe:tags)$`.
     tags = ask("for-each-ref", "--format=%(objectname) %(refname)", "refs/tags")
     return _Meant(f"{commit}:{inside}" if inside else commit, objects, form, tags)
+
+
+def _require_ours(top: Path, own: Path, common: Path) -> None:
+    """The repository lies in the project's folder, or knows that folder as a worktree of its own. Raises Invalid."""
+    top, own, common = top.resolve(), own.resolve(), common.resolve()
+    inside = own == common and own in (top, top / ".git")
+    if not inside and not (own.parent == common / "worktrees" and _known(own) == top / ".git"):
+        raise Invalid(
+            "the project's .git leads to a repository elsewhere",
+            next="Build from the repository's own folder, or from one that 'git worktree add' made.",
+        )
+    objects = common / "objects"
+    borrowed = (objects / "info" / "alternates").exists() or objects.is_symlink()
+    if borrowed or any(
+        os.path.islink(os.path.join(folder, name))
+        for folder, folders, files in os.walk(objects)
+        for name in (*folders, *files)
+    ):
+        raise Invalid(
+            "the project's repository borrows objects from elsewhere",
+            next="Give it objects of its own: 'git repack -a -d', then remove .git/objects/info/alternates.",
+        )
+
+
+def _known(own: Path) -> Path | None:
+    """The `.git` of the worktree whose directory in the repository this is."""
+    try:
+        return Path((own / "gitdir").read_text().strip()).resolve()
+    except (OSError, ValueError):
+        return None
 
 
 def _settled() -> Mapping[str, str]:
