@@ -207,15 +207,22 @@ class Projects:
         if path is not None:
             fields["path"] = await self._place(call.caller, path or None)
 
+        before: list[Project] = []
+
         async def transaction(tx: Transaction) -> ProjectView:
+            before.clear()
             project = await project_of(tx, call.caller, name, hold=True)
+            before.append(project)
             await _require_own_place(tx, call.caller, fields.get("path"))
             after = changed(project, fields)
             if after == project:
                 return _view(project)
             return _view(await tx.projects.save(after.change(updated_at=await tx.now())))
 
-        return await self._calls.write(call, transaction, ProjectView)
+        view = await self._calls.write(call, transaction, ProjectView)
+        if before and self._databases is not None and before[0].path != view.path:
+            await self._databases.moved(view.name, before[0].path)
+        return view
 
     async def delete(self, call: Call, *, name: str) -> PlanResult:
         """Delete a project and all that belongs to it: first the plan, then, with its token, exactly that.

@@ -45,6 +45,9 @@ async def test_a_project_that_gets_another_path_keeps_its_database_where_it_is(
     async with opened(tmp_path / "home") as desk:
         made = await filled(desk, None if before is None else places / before)
         await desk.done("update_project", {"name": "shop", "path": str(places / "new")})
+        assert f'DATABASE_URL="{made["url"]}"' in (places / "new" / ".env").read_text()
+        if before is not None:
+            assert "DATABASE_URL" not in (places / before / ".env").read_text()
         found = await desk.done("query_database", {**SHOP, "sql": "SELECT count(*) FROM pets"})
         assert found["rows"] == [[0]]
         assert (await desk.done("backup_database", SHOP))["state"] == "verified"

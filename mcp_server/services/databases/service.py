@@ -217,6 +217,14 @@ class Databases:
             if not status.available:
                 raise Unavailable(status.reason or "there is no Docker engine", next=status.remedy)
 
+    async def moved(self, project: str, before: str | None) -> None:
+        """The project has another path: DATABASE_URL leaves the dotenv file of the one before and enters its new one."""
+        home = self.parts.site.home
+        for one in await self.parts.store.read(lambda tx: tx.databases.of_project(project)):
+            if one.home == home and one.stage == "ready":
+                await self.parts.injection.out_of_file(one, before)
+                await self.parts.injection.into_file(one)
+
     async def detect(self, *, refresh: bool = False) -> EngineStatus:
         return await self.parts.engine.detect(refresh=refresh)
 
