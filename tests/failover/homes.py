@@ -107,7 +107,7 @@ async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 30,
         await anyio.sleep(0.02)
 
 
-async def whole(store: FailoverStore, *, seconds: float = 40) -> None:
+async def whole(store: FailoverStore, *, seconds: float = 90) -> None:
     """Return when the home is back on PostgreSQL with nothing waiting."""
 
     async def settled() -> bool:
@@ -117,7 +117,7 @@ async def whole(store: FailoverStore, *, seconds: float = 40) -> None:
     await until(settled, seconds=seconds, what="the home to be whole")
 
 
-async def in_mode(store: FailoverStore, mode: str, *, seconds: float = 30) -> None:
+async def in_mode(store: FailoverStore, mode: str, *, seconds: float = 90) -> None:
     async def there() -> bool:
         return (await store.status()).mode == mode
 
