@@ -133,6 +133,15 @@ async def test_everything_comes_along_and_goes_back_while_nothing_was_written(qu
     await quay.nothing_made()
 
 
+async def test_a_file_that_is_gone_is_no_way_back(quay: Quay) -> None:
+    path = Path(await quay.begin())
+    await quay.promote()
+    path.unlink()
+    with pytest.raises(Conflict, match="no SQLite file at"):
+        await quay.ask(back=True)
+    assert (await quay.vault.yard.get()).engine == "postgres"
+
+
 async def test_a_link_in_the_place_of_the_file_is_no_way_back(quay: Quay, tmp_path: Path) -> None:
     path = Path(await quay.begin())
     await quay.promote()

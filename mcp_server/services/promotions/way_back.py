@@ -53,6 +53,11 @@ class WayBack:
         if not kept:
             raise Conflict("there is no SQLite file from which this database was promoted")
         source = await self._old_file(database)
+        if not await self._parts.files.exists(source.root, source.path):
+            raise Conflict(
+                f"there is no SQLite file at {source.path} any more, so there is no way back",
+                next="Where the project got another path, give it the one of before with update_project.",
+            )
         async with self._scratch.folder() as folder:
             copy = f"{folder}/before.db"
             await self._scratch.write(copy, self._files.reading(kept[-1].file, kept[-1].context()))
