@@ -143,6 +143,21 @@ async def test_a_lost_column_is_named_and_needs_a_word(bench):
     assert await push(bench) == ()
 
 
+async def test_a_dropped_column_leaves_what_rests_on_the_others_as_it_is(postgres_bench):
+    head = "CREATE TABLE one (id int PRIMARY KEY, a int CHECK (a > 0), b int{c}); "
+    tail = "CREATE TABLE two (one int REFERENCES one, x int); CREATE INDEX by_a ON one (a); CREATE INDEX by_b ON one (b);"
+    postgres_bench.schema(head.format(c=", c int CHECK (c < b)") + tail + "CREATE INDEX by_c ON one (c, a);")
+    await push(postgres_bench)
+    await postgres_bench.write("INSERT INTO one VALUES (1, 1, 2, 1)")
+    postgres_bench.schema(head.format(c="") + tail)
+    found = await postgres_bench.databases().difference(postgres_bench.one())
+    assert "ADD CONSTRAINT" not in found.up
+    assert "CREATE INDEX" not in found.up
+    assert found.unexpressed == ()
+    assert await push(postgres_bench) == ()
+    assert (await postgres_bench.databases().difference(postgres_bench.one())).empty
+
+
 async def test_what_cannot_be_expressed_is_said(postgres_bench):
     postgres_bench.schema(
         "CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON t USING (a > 0);"

@@ -9,12 +9,14 @@ from mcp_server.domain.schemas.catalogs import Catalog, Column
 
 class Touched:
     """`retyped` are enums to rebuild, `tables` those that are gone or whose columns are dropped or change their type.
-    The rest are keys of `start`."""
+    The rest are keys of `start`. What rests on columns that stay as they are is not made again where another column
+    is dropped, because that would check and index every row."""
 
     def __init__(self, start: Catalog, goal: Catalog) -> None:
         self._start, self._goal = start, goal
         self.retyped = self._enums_to_rebuild()
-        self.tables = self._touched_tables()
+        self._remade = self._remade_tables()
+        self.tables = self._remade | self._narrowed_tables()
         self.constraints = self._remade_constraints()
         self.indexes = self._remade_indexes()
         self.views = self._views_to_drop()
@@ -33,8 +35,8 @@ class Touched:
                 found.add(name)
         return found
 
-    def _touched_tables(self) -> set[str]:
-        """Tables that are gone, or whose columns are dropped or change their type."""
+    def _remade_tables(self) -> set[str]:
+        """Tables that are gone, or whose columns change their type."""
         found = set(self._start.tables.keys() - self._goal.tables.keys())
         for name, table in self._goal.tables.items():
             old = self._start.tables.get(name)
@@ -43,15 +45,26 @@ class Touched:
             new = {each.name: each for each in table.columns}
             for column in old.columns:
                 other = new.get(column.name)
-                if (
-                    other is None
-                    or rebuilt(column, other)
-                    or column.type != other.type
-                    or self.enum_of(column) is not None
-                    or column.collation != other.collation
+                if self.enum_of(column) is not None or (
+                    other is not None
+                    and (
+                        rebuilt(column, other)
+                        or column.type != other.type
+                        or column.collation != other.collation
+                    )
                 ):
                     found.add(name)
         return found
+
+    def _narrowed_tables(self) -> set[str]:
+        """Tables that lose a column."""
+        return {
+            name
+            for name, table in self._goal.tables.items()
+            if name in self._start.tables
+            and {each.name for each in self._start.tables[name].columns}
+            - {each.name for each in table.columns}
+        }
 
     def enum_of(self, column: Column) -> str | None:
         plain = column.type.removesuffix("[]")
@@ -64,7 +77,7 @@ class Touched:
             key
             for key, each in self._start.constraints.items()
             if self._goal.constraints.get(key, each._replace(definition="")).definition != each.definition
-            or (each.kind in ("check", "exclude") and each.table in self.tables)
+            or (each.kind in ("check", "exclude") and each.table in self._remade)
         }
         gone_keys = {
             (each.table)
@@ -75,14 +88,14 @@ class Touched:
             key
             for key, each in self._start.constraints.items()
             if each.kind == "foreign"
-            and (each.refers in gone_keys or each.refers in self.tables or each.table in self.tables)
+            and (each.refers in gone_keys or each.refers in self._remade or each.table in self._remade)
         }
 
     def _remade_indexes(self) -> set[str]:
         return {
             key
             for key, each in self._start.indexes.items()
-            if key not in self._goal.indexes or self._goal.indexes[key] != each or each.table in self.tables
+            if key not in self._goal.indexes or self._goal.indexes[key] != each or each.table in self._remade
         }
 
     def _views_to_drop(self) -> set[str]:
