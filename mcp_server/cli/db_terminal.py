@@ -32,8 +32,13 @@ class Terminal:
         self.lang = language()
 
     def print(self, text: str) -> None:
-        if not self.as_json:
+        """A reader who has gone (`| head -1`) does not stop the work on the databases that are left."""
+        if self.as_json:
+            return
+        try:
             self._context.print(text)
+        except BrokenPipeError:
+            self._context.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
 
     def tell(self, text: str) -> None:
         self._context.tell(text)

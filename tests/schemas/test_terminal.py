@@ -252,6 +252,31 @@ def test_a_command_whose_output_is_closed_does_its_work(applied):
     assert "002_two" in db(applied, "rollback", "--list", "-d", "app").stdout
 
 
+def test_a_reader_who_has_gone_does_not_stop_the_work_on_other_databases(applied):
+    other = applied.root / "db" / "other" / "migrations" / "001_one"
+    other.mkdir(parents=True)
+    (other / "up.sql").write_text("CREATE TABLE one (id integer);")
+    applied.environ["RDS_OTHER_URL"] = f"sqlite:///{applied.root}/other.db"
+    for number in range(2, 6):
+        applied.migration(f"00{number}_more", f"CREATE TABLE t{number} (id integer);")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command("migrate", "-t", "deploy", "-a", "--no-countdown"),
+        cwd=applied.root,
+        env=environment(applied),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    for name in ("app", "other"):
+        assert json.loads(db(applied, "migrate", "-d", name, "--json").stdout)["databases"][0]["code"] == 0
+
+
 def test_two_folders_that_give_one_variable_are_an_error(sqlite_bench):
     for name in ("myDb", "my-db"):
         (sqlite_bench.root / "db" / name / "migrations").mkdir(parents=True)
