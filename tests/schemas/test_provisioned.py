@@ -152,6 +152,7 @@ async def test_a_sqlite_database_of_a_project_is_looked_after(files: Yard) -> No
     await look_after(files, "sqlite")
 
 
+@pytest.mark.timeout(300)
 async def test_a_postgresql_of_a_project_is_looked_after_by_its_own_server(yard: Yard) -> None:
     """Its role may make no database and this host needs no pg_dump: shadows, clones and dumps are the server's."""
     await look_after(yard, "postgres")

@@ -71,7 +71,7 @@ class Dangerous:
         if action == "pull":
             return await self._plan_pull(folder)
         async with self.ground.session(folder) as session:
-            draft = await self._draft(folder, session, action, target)
+            draft = await self._draft(folder, session, action, target, is_tried=False)
             if is_consented:
                 losses = tuple(each.text for each in draft.losses)
             elif action == "rollback":
@@ -144,13 +144,16 @@ class Dangerous:
     ) -> AsyncIterator[tuple[Session, _Draft, Kept | None]]:
         """The locked session, when the plan is still the same; with a proved backup."""
         async with self.ground.locked(folder) as session:
-            draft = await self._draft(folder, session, plan.action, target)
+            draft = await self._draft(folder, session, plan.action, target, is_tried=True)
             self._require_same(plan, draft.danger)
             yield session, draft, await self.ground.places.keep(folder) if backup else None
 
-    async def _draft(self, folder: Folder, session: Session, action: Action, target: str) -> _Draft:
+    async def _draft(
+        self, folder: Folder, session: Session, action: Action, target: str, *, is_tried: bool
+    ) -> _Draft:
+        """`is_tried`: the plan of the same state was made already, and its script tried on a shadow."""
         if action == "push":
-            return await self._draft_push(folder, session)
+            return await self._draft_push(folder, session, is_tried=is_tried)
         chain = self.ground.chain(folder)
         live = own(await session.catalog(), folder)
         standing = await chain.standing(session)
@@ -169,9 +172,9 @@ class Dangerous:
         losses = tuple(lost_table(name) for name in sorted(live.tables))
         return _Draft(self._danger(folder, action, effects, state), losses)
 
-    async def _draft_push(self, folder: Folder, session: Session) -> _Draft:
+    async def _draft_push(self, folder: Folder, session: Session, *, is_tried: bool) -> _Draft:
         live, goal = own(await session.catalog(), folder), await self.ground.goal(folder)
-        script, left = await self.ground.way(folder, live, goal)
+        script, left = await self.ground.way(folder, live, goal, is_tried=is_tried)
         state = {"catalog": live.flat(), "goal": goal.flat()}
         effects = tuple(f"{each};" for each in script.statements)
         return _Draft(self._danger(folder, "push", effects, state, left), script.losses, _Way(script, goal))

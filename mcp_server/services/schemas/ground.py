@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.schemas.catalogs import Catalog, without_table
-from mcp_server.domain.schemas.changes import Changes
+from mcp_server.domain.schemas.changes import Changes, changes
 from mcp_server.domain.schemas.folders import Folder, Migration
 from mcp_server.domain.schemas.renames import Rename, renames_in
 from mcp_server.domain.schemas.statements import Engine, Statement, split
@@ -100,10 +100,15 @@ class Ground:
         async with self.shadow(folder) as shadow:
             return await difference(shadow, start, goal, self._renames(folder))
 
-    async def way(self, folder: Folder, start: Catalog, goal: Catalog) -> tuple[Changes, tuple[str, ...]]:
-        """The script, and what it cannot express."""
+    async def way(
+        self, folder: Folder, start: Catalog, goal: Catalog, *, is_tried: bool
+    ) -> tuple[Changes, tuple[str, ...]]:
+        """The script, and what it cannot express; of one that was tried already only the script."""
+        renames = self._renames(folder)
+        if is_tried and not renames:
+            return changes(start, goal), ()
         async with self.shadow(folder) as shadow:
-            return await way(shadow, start, goal, self._renames(folder))
+            return await way(shadow, start, goal, renames)
 
     def _renames(self, folder: Folder) -> tuple[Rename, ...]:
         return renames_in(self.folders.schema(folder) or "", where=f"db/{folder.name}/schema.sql")
