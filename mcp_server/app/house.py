@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -17,7 +18,7 @@ from mcp_server.app.caches import cache_of
 from mcp_server.app.databases import databases_of
 from mcp_server.app.hosting import domains_of, hosting_of
 from mcp_server.app.identity import version
-from mcp_server.app.installation_backups import installation_backups_of
+from mcp_server.app.installation_backups import installation_backups_of, kept_secrets_of
 from mcp_server.app.stores import store_over
 from mcp_server.app.workplace import Workplace, workplace
 from mcp_server.config import Settings
@@ -42,6 +43,7 @@ from mcp_server.services.notifications import Notifications
 from mcp_server.services.projects import Projects
 from mcp_server.services.promotions.service import Promotions
 from mcp_server.services.queries import Queries
+from mcp_server.services.secrets_part import SecretsPart
 from mcp_server.services.signin import SignIn
 from mcp_server.services.staged import Staged
 from mcp_server.services.status import Status
@@ -128,6 +130,8 @@ def _furnished(
     locks = Locks(calls)
     domains = domains_of(settings, store, calls, place)
     disk = HomeDisk(settings.home, vital=settings.database_url is None)
+    secrets = SecretsPart(partial(kept_secrets_of, settings, store, place.site.home))
+    parts = (disk, *parts_of(databases), secrets)
     return House(
         settings=settings,
         mirror=mirror,
@@ -135,7 +139,7 @@ def _furnished(
         calls=calls,
         sign_in=SignIn(keyring, cache, trail),
         bootstrap=Bootstrap(calls, prefix=settings.key_prefix),
-        status=Status(store, cache, trail, version=version(), parts=(disk, *parts_of(databases))),
+        status=Status(store, cache, trail, version=version(), parts=parts),
         projects=Projects(
             calls,
             roots=settings.project_roots,

@@ -6,6 +6,8 @@ from mcp_server.adapters import faults
 from mcp_server.adapters.backup_files.scratch import HomeScratch
 from mcp_server.adapters.backup_files.sealed import SealedFiles
 from mcp_server.adapters.registry.copies import RegistryArchives
+from mcp_server.adapters.sealing.aes import AesSealer
+from mcp_server.adapters.sealing.keys import setting_and_file
 from mcp_server.app.workplace import Workplace
 from mcp_server.config import Settings
 from mcp_server.domain.installation_backups import address_of
@@ -14,6 +16,7 @@ from mcp_server.ports.sealing import Sealer
 from mcp_server.ports.store import Store
 from mcp_server.services.backups.installation import InstallationBackups
 from mcp_server.services.backups.installation_restores import InstallationRestores
+from mcp_server.services.resealing import Resealing
 
 
 def installation_backups_of(
@@ -53,3 +56,9 @@ def _control_plane(settings: Settings, place: Workplace) -> ControlPlane | None:
     address, owner = address_of(url), place.site.owner()
     programs = ProgramsOfVersion(address, place.engine, owner, settings.postgres_image, place.workers.me)
     return ControlPlaneDatabase(url, address, programs, postgres_tables, place.workers.alive)
+
+
+def kept_secrets_of(settings: Settings, store: Store, home: str) -> Resealing:
+    """With the keys as they are now: a sealer remembers what it has read, also when the file is lost."""
+    sealer = AesSealer(setting_and_file(settings.encryption_key(), settings.home))
+    return Resealing(store, sealer, SealedFiles(settings.home / "backups", sealer), home)

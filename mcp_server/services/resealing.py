@@ -60,17 +60,24 @@ class Resealing:
             left.append(f"backups/{name}: it is in no record")
         return Resealed(sealed=sealed, left=tuple(left))
 
-    async def unreadable(self) -> tuple[str, ...]:
-        """Records with a secret that no key of this server opens, by noun and key. Changes nothing."""
+    async def unreadable(self, *, most: int | None = None) -> tuple[str, ...]:
+        """Records with a secret that no key of this server opens, by noun and key. Changes nothing.
+
+        `most`: of the first so many records, and of no backup.
+        """
         lost = []
+        tried = 0
         async for noun, key, project in self._places():
+            if tried == most:
+                break
+            tried += 1
             record = await self._store.read(lambda tx: getattr(tx, noun).get(key))  # noqa: B023
             try:
                 if record is not None:
                     self._anew(record, project)
             except QuaymasterError:
                 lost.append(f"{noun} {key}")
-        for backup in await self._backups():
+        for backup in await self._backups() if most is None else ():
             try:
                 async with aclosing(self._pieces(backup)) as pieces:
                     await anext(pieces)

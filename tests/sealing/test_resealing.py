@@ -15,6 +15,7 @@ from mcp_server.domain.environments import EnvironmentVersion
 from mcp_server.domain.errors import Unavailable
 from mcp_server.ports.store import Transaction
 from mcp_server.services.resealing import Resealing
+from mcp_server.services.secrets_part import SecretsPart
 from mcp_server.services.vault import Vault
 from tests.services.processes import run_quaymaster
 from tests.usecases.conftest import make_world as make_world
@@ -58,6 +59,36 @@ async def test_variables_open_without_the_older_key_once_they_were_sealed_anew(
     assert await resealing(world, AesSealer(keys), tmp_path).unreadable() == (
         "environment_versions shop/production/3",
     )
+
+
+async def test_health_says_that_the_key_of_what_is_kept_was_lost(
+    make_world: Callable[..., Awaitable[World]], tmp_path: Path
+):
+    world = await make_world()
+    await world.do(world.caller(), "create_project", name="shop")
+    project = await world.store.read(lambda tx: tx.projects.get("shop"))
+    assert project is not None
+    keys = setting_and_file(None, tmp_path)
+    part = SecretsPart(lambda: resealing(world, AesSealer(keys), tmp_path))
+    assert (await part.check()).condition == "healthy"
+    data = Vault(AesSealer(keys)).sealed(project, "production", 3, {"TOKEN": "s3cret"})
+
+    async def write(tx: Transaction) -> None:
+        version = EnvironmentVersion(
+            project="shop", environment="production", version=3, env_data=data, encrypted=True,
+            created_at=await tx.now(),
+        )  # fmt: skip
+        await tx.environment_versions.add(version)
+
+    await world.store.run(write, SETUP)
+    part = SecretsPart(lambda: resealing(world, AesSealer(keys), tmp_path))
+    assert (await part.check()).condition == "healthy"
+    (tmp_path / "secret.key").unlink()
+    part = SecretsPart(lambda: resealing(world, AesSealer(keys), tmp_path))
+    lost = await part.check()
+    assert lost.condition == "degraded"
+    assert "environment_versions shop/production/3" in str(lost.reason)
+    assert "QUAYMASTER_SECRET_KEY" in str(lost.reason)
 
 
 CONTEXT = ("backup", "b1", "database", "red", "", "")
