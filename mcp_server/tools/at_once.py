@@ -2,7 +2,7 @@
 
 Beside every other call the SDK keeps a stream, for progress and to hear that the caller went away. Such a call tells no
 progress and is over before anybody can leave, and the stream costs as much as a read itself. One that may wait for
-others keeps its stream: who went away must not be given what he waited for.
+others keeps its stream: who went away must not be given what he waited for. So does one that makes a database as well.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ away more than the store keeps."""
 PATH = "/mcp"
 VERSIONS = frozenset({b"2026-07-28"})
 """The protocol versions whose requests name their tool in a header."""
-WAIT = "wait_seconds"
-"""The argument of tools that may wait for others."""
+LONGER = ("wait_seconds", "database")
+"""Arguments with which a tool may wait for others, or do more than ask the store."""
 
 
 class AtOnce:
@@ -42,9 +42,7 @@ class AtOnce:
         self._app: ASGIApp = app
         ours = [tool for tool in tools if is_at_once(tool)]
         self._names = frozenset(tool.name.encode() for tool in ours)
-        self._may_wait = frozenset(
-            tool.name.encode() for tool in ours if WAIT in inspect.signature(tool.body).parameters
-        )
+        self._longer = {tool.name.encode(): longer for tool in ours if (longer := _longer(tool))}
         self._manager = StreamableHTTPSessionManager(
             app=inner, json_response=True, stateless=True, security_settings=security
         )
@@ -52,10 +50,10 @@ class AtOnce:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = _named(scope)
-        if name in self._may_wait:
+        if name in self._longer:
             first = await receive()
             receive = _beginning_with(first, receive)
-            name = None if _may_wait(first) else name
+            name = None if _names_any(first, self._longer[name]) else name
         if name in self._names:
             await self._manager.handle_request(scope, receive, send)
         else:
@@ -86,9 +84,14 @@ def _named(scope: Scope) -> bytes | None:
     return None
 
 
-def _may_wait(first: Message) -> bool:
-    """Whether the body, as far as it came with the head, is not all of it or names the argument."""
-    return bool(first.get("more_body")) or WAIT.encode() in first.get("body", b"")
+def _longer(tool: Tool) -> tuple[bytes, ...]:
+    arguments = inspect.signature(tool.body).parameters
+    return tuple(name.encode() for name in LONGER if name in arguments)
+
+
+def _names_any(first: Message, arguments: tuple[bytes, ...]) -> bool:
+    """Whether the body, as far as it came with the head, is not all of it or names one of them."""
+    return bool(first.get("more_body")) or any(name in first.get("body", b"") for name in arguments)
 
 
 def _beginning_with(first: Message, receive: Receive) -> Receive:

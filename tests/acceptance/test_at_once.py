@@ -57,6 +57,13 @@ def test_a_call_that_waits_for_others_has_a_stream_to_hear_that_its_caller_went_
         assert asked.status_code == 406
 
 
+def test_a_project_that_is_made_with_a_database_has_a_stream_for_its_progress(server):
+    assert ask(server, "create_project", call(1, "create_project", name="plain")).status_code == 200
+    for database in ("auto", "postgres"):
+        asked = ask(server, "create_project", call(1, "create_project", name="more", database=database))
+        assert asked.status_code == 406
+
+
 def test_a_header_that_names_a_read_lets_no_other_tool_through(server):
     answer = ask(server, "get_project", call(1, "create_project", name="smuggled"))
     assert answer.status_code == 400
