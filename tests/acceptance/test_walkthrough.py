@@ -86,7 +86,13 @@ def shape(lines: list[str], project: str = "shop") -> list[str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("restarted", [False, True], ids=["one server", "a server for each call"])
+@pytest.mark.parametrize(
+    "restarted",
+    [
+        pytest.param(False, id="one server"),
+        pytest.param(True, id="a server for each call", marks=pytest.mark.soak),
+    ],
+)
 def test_what_the_readme_shows_is_what_appears(
     restarted: bool, environ: dict[str, str], project: str, engine: DockerEngine, owner: Owner
 ) -> None:

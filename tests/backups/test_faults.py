@@ -74,7 +74,7 @@ def strangers(server: ServerProcess, berth: Berth) -> Any:
         pytest.param("sqlite", "backups.noted", marks=WHOLE),
         ("sqlite", "backups.file.written"),
         pytest.param("sqlite", "backups.written", marks=WHOLE),
-        ("sqlite", "backups.proved"),
+        pytest.param("sqlite", "backups.proved", marks=WHOLE),
         pytest.param("postgres", "backups.written", marks=WHOLE),
         ("postgres", "backups.restored"),
         pytest.param("postgres", "backups.proved", marks=WHOLE),
@@ -110,7 +110,7 @@ def test_a_backup_that_dies_after_it_settled_is_kept_and_comes_back(berth: Berth
     ("engine_kind", "step", "rows"),
     [
         pytest.param("sqlite", "restore.backed_up", 2, marks=WHOLE),
-        ("sqlite", "restore.proved", 2),
+        pytest.param("sqlite", "restore.proved", 2, marks=WHOLE),
         ("sqlite", "restore.swapped", ROWS),
         pytest.param("postgres", "restore.proved", 2, marks=WHOLE),
         pytest.param("postgres", "restore.closed", 2, marks=WHOLE),
@@ -143,7 +143,7 @@ def test_a_restore_that_dies_leaves_the_old_or_the_new_contents_whole(
     ("engine_kind", "step"),
     [
         pytest.param("sqlite", "branch.noted", marks=WHOLE),
-        ("sqlite", "branch.copied"),
+        pytest.param("sqlite", "branch.copied", marks=WHOLE),
         pytest.param("postgres", "branch.roles", marks=WHOLE),
         ("postgres", "branch.copied"),
     ],
@@ -209,7 +209,7 @@ def test_a_promotion_that_dies_after_the_switch_is_on_postgresql_with_every_row(
         empty(server, berth)
 
 
-@pytest.mark.parametrize("step", ["promote.undone"])
+@pytest.mark.parametrize("step", [pytest.param("promote.undone", marks=WHOLE)])
 def test_undoing_a_promotion_may_die_as_well(berth: Berth, step: str) -> None:
     with berth.server() as server:
         prepare(server, berth, "sqlite")

@@ -246,7 +246,7 @@ def test_a_deletion_that_dies_is_ended_by_the_next_start(berth: Berth, step: str
     ("engine_kind", "step"),
     [
         pytest.param("sqlite", "databases.delete.noted", marks=WHOLE),
-        ("sqlite", "databases.delete.backed_up"),
+        pytest.param("sqlite", "databases.delete.backed_up", marks=WHOLE),
         pytest.param("sqlite", "databases.delete.removed", marks=WHOLE),
         pytest.param("postgres", "databases.delete.noted", marks=WHOLE),
         ("postgres", "databases.delete.backed_up"),
@@ -326,7 +326,7 @@ def test_a_shared_server_whose_making_dies_is_cleared_and_made_anew(berth: Berth
         ("databases.create.created", "create_database"),
         pytest.param("databases.create.ready", "create_database", marks=WHOLE),
         pytest.param("databases.delete.noted", "delete_database", marks=WHOLE),
-        ("databases.delete.removed", "delete_database"),
+        pytest.param("databases.delete.removed", "delete_database", marks=WHOLE),
     ],
 )
 def test_work_that_dies_on_the_shared_server_leaves_its_neighbour_and_nothing_else(
