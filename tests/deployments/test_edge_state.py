@@ -95,7 +95,7 @@ async def test_a_proxy_that_is_gone_is_told_once_and_comes_back_by_itself(harbou
         await hosting.engine.remove(Ref(name=hosting.edge.network, owner=hosting.site.owner()))
         code, said = check(harbour)
         assert (code, len(said)) == (1, 1)
-        assert "No Caddy of this installation answers" in said[0]
+        assert "does not answer on its port" in said[0]
         await hosting.recover()
         assert harbour.version() == "v1"
         assert check(harbour) == (0, [])
