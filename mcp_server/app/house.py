@@ -36,6 +36,7 @@ from mcp_server.services.databases.service import Databases
 from mcp_server.services.databases.status import parts_of
 from mcp_server.services.deployments.hosting import Hosting
 from mcp_server.services.domains import Domains
+from mcp_server.services.edge_part import EdgePart
 from mcp_server.services.keys import Keys
 from mcp_server.services.locks import Locks
 from mcp_server.services.members import Members
@@ -131,7 +132,8 @@ def _furnished(
     domains = domains_of(settings, store, calls, place)
     disk = HomeDisk(settings.home, vital=settings.database_url is None)
     secrets = SecretsPart(partial(kept_secrets_of, settings, store, place.site.home))
-    parts = (disk, *parts_of(databases), secrets)
+    edge = EdgePart(store, place.edge, hosting.works, place.site.home)
+    parts = (disk, *parts_of(databases), secrets, edge)
     return House(
         settings=settings,
         mirror=mirror,

@@ -144,6 +144,7 @@ def test_health_says_the_parts_without_a_key_and_without_reasons(server, home, p
     assert (body["status"], body["mode"]) == ("healthy", "embedded")
     stores = {"registry": "healthy", "postgresql": "off", "cache": "healthy", "trail": "healthy"}
     assert stores.items() <= body["parts"].items()
+    assert body["parts"]["edge"] == "off", "nothing is deployed yet"
     assert str(home) not in answer.text
 
 
