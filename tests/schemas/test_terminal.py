@@ -62,6 +62,8 @@ class Person:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
+            # Whoever is started in the background by a shell is deaf to Ctrl-C, and so would be its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         os.close(slave)
         self.seen = ""
