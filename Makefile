@@ -10,6 +10,8 @@ WORKERS ?= 4
 # For `make run ARGS="--port 9000"`, `make test ARGS="tests/domain -k overlap"`.
 ARGS ?=
 export PYTHON
+# Tests start hundreds of servers: each would compile the whole package anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | \
