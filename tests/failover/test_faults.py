@@ -30,7 +30,7 @@ async def test_every_acknowledged_write_survives_the_death_of_its_server_at_any_
                 await emptied(rough.url)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 2])
 @pytest.mark.parametrize("name", OUTAGES)
 async def test_servers_go_on_through_an_outage_and_nothing_is_lost(
     name: str, workers: int, rough: PostgresServer, home: Path, soak: bool

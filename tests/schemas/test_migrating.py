@@ -265,7 +265,9 @@ async def test_a_runner_killed_anywhere_leaves_a_database_that_the_next_run_comp
     assert await bench.rows("SELECT count(*) FROM three") == ((1,),)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "number", [1, pytest.param(2, marks=pytest.mark.soak), 3, pytest.param(4, marks=pytest.mark.soak)]
+)
 async def test_a_rollback_killed_at_any_statement_is_completed_by_the_next_one(bench, number):
     bench.migration("001_one", ONE, "DELETE FROM one;\nDROP TABLE one;")
     bench.migration(
