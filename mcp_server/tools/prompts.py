@@ -16,6 +16,7 @@ Quaymaster coordinates agents that work on one code base. The cycle:
 wait.
 4. Leases expire: naming the task in a call renews them. Never edit a file whose lock you lost.
 5. update_task with notes, then status review or done; done and cancelled release the task's locks.
+Leave out a step whose tool you do not see: your key or your toolsets hide it.
 Errors have code, message and next: do what next says. Give each change a fresh idempotency_key, and \
 the same one when you repeat it. A tool that takes a plan_token may answer with a plan and change nothing \
 yet: show the person the plan, then call again with its token. Every other change is made at once."""

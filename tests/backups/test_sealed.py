@@ -17,7 +17,7 @@ CONTENT = b"canary" * 500_000
 
 
 def files(folder: Path, key: bytes = b"k" * 32) -> SealedFiles:
-    return SealedFiles(folder, AesSealer(lambda: [key]))
+    return SealedFiles(folder, AesSealer(lambda to_seal: [key]))
 
 
 async def write(

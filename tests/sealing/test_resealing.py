@@ -89,6 +89,7 @@ async def test_health_says_that_the_key_of_what_is_kept_was_lost(
     assert lost.condition == "degraded"
     assert "environment_versions shop/production/3" in str(lost.reason)
     assert "QUAYMASTER_SECRET_KEY" in str(lost.reason)
+    assert not (tmp_path / "secret.key").exists(), "a look makes no key"
 
 
 CONTEXT = ("backup", "b1", "database", "red", "", "")

@@ -20,7 +20,7 @@ contexts = st.lists(st.text(max_size=12), max_size=6).map(tuple)
 
 
 def sealer(*keys: bytes) -> AesSealer:
-    return AesSealer(lambda: keys)
+    return AesSealer(lambda to_seal: keys)
 
 
 @given(plaintext=st.binary(max_size=2000), context=contexts)

@@ -16,8 +16,9 @@ NONCE = 12
 KEY = 32
 LOST = "Set QUAYMASTER_SECRET_KEY to the key that sealed it, or restore the home's secret.key."
 
-Keys = Callable[[], Sequence[bytes]]
-"""The keys, newest first; may raise Unavailable. Called again for a key that is not known yet."""
+Keys = Callable[[bool], Sequence[bytes]]
+"""The keys, newest first; may raise Unavailable. Called again for a key that is not known yet. True: to seal, so
+that one is made where there is none; who only opens makes none, for a lost key does not come back by it."""
 
 
 class AesSealer:
@@ -30,7 +31,7 @@ class AesSealer:
 
     @property
     def key_id(self) -> str:
-        self._load()
+        self._load(to_seal=True)
         return self._newest
 
     def seal(self, plaintext: bytes, context: tuple[str, ...]) -> str:
@@ -63,17 +64,17 @@ class AesSealer:
     def _key(self, key_id: str) -> bytes:
         """Another server of this home may have added a key since ours were read."""
         if key_id not in self._by_id:
-            self._load()
+            self._load(to_seal=False)
         if key_id not in self._by_id:
             raise Unavailable(
                 f"This server lacks the key {key_id}, with which a secret is sealed.", next=LOST
             )
         return self._by_id[key_id]
 
-    def _load(self) -> None:
-        keys = self._keys()
-        self._by_id |= {key_id_of(key): key for key in keys}
-        self._newest = key_id_of(keys[0])
+    def _load(self, *, to_seal: bool) -> None:
+        ids = {key_id_of(key): key for key in self._keys(to_seal)}
+        self._by_id |= ids
+        self._newest = next(iter(ids), "")
 
 
 def key_id_of(key: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Where the keys come from: QUAYMASTER_SECRET_KEY, else `secret.key` in the home, which the first user makes.
+"""Where the keys come from: QUAYMASTER_SECRET_KEY, else `secret.key` in the home, which the first to seal makes.
 
 The file holds one key a line, 64 hexadecimal digits, the newest first. It is replaced, never rewritten.
 """
@@ -25,9 +25,9 @@ MOST = 100
 def setting_and_file(setting: bytes | None, home: Path) -> Keys:
     """The setting's key (32 bytes) is the newest; the file's open what was sealed before it was set."""
 
-    def keys() -> Sequence[bytes]:
+    def keys(to_seal: bool) -> Sequence[bytes]:
         if setting is None:
-            return file_keys(home)
+            return file_keys(home) if to_seal or (home / FILE).exists() else ()
         if len(setting) != KEY:
             raise Unavailable(
                 f"{SETTING} is not a key of {KEY} bytes.", next=f"Set {SETTING} to 32 bytes in base64."
