@@ -64,7 +64,11 @@ class Moves:
         self._works.begin(id, partial(self._work, key=key, id=id))
 
     async def _work(self, work: Work, *, key: str, id: str) -> None:
-        way = await self._store.read(partial(way_of, key=key, id=id, worker=self._workers.me))
+        try:
+            way = await self._store.read(partial(way_of, key=key, id=id, worker=self._workers.me))
+        except BaseException:
+            self._ends.leave(id)
+            raise
         if way is None:
             return
         receipts: list[Receipt] = []

@@ -67,7 +67,11 @@ class Rollouts:
         self._works.begin(deployment_id, partial(self._work, call=call, id=deployment_id))
 
     async def _work(self, work: Work, *, call: Call, id: str) -> None:
-        found = await self._store.read(lambda tx: tx.deployments.get(id))
+        try:
+            found = await self._store.read(lambda tx: tx.deployments.get(id))
+        except BaseException:
+            self._recovery.take_over(id)
+            raise
         if found is None or not found.running or found.worker != self._workers.me:
             return
         book = Logbook(self._store, found, work.tell, self._workers.me)

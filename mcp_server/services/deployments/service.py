@@ -118,9 +118,11 @@ class Deployments:
             id=deployment_id,
             lifeboat=lifeboat,
         )
-        begun = await self._calls.write(call, reserve, Begun)
-        self._step("deploy.reserved")
-        self._rollouts.begin(call, begun.deployment)
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave the place to nobody's work, and this process lives.
+            begun = await self._calls.write(call, reserve, Begun)
+            self._step("deploy.reserved")
+            self._rollouts.begin(call, begun.deployment)
         view = await self._followed(call, begun.deployment, wait_seconds)
         return view.change(notices=(*begun.notices, *view.notices))
 
@@ -168,6 +170,9 @@ class Deployments:
         work = self._works.get(deployment_id)
         if work is not None:
             work.cancel()
+        found = await self._calls.read(partial(_mine, caller=call.caller, id=deployment_id))
+        if found.running:
+            await self._recovery.settle_abandoned(pair_key(found.project, found.environment))
         return await self._followed(call, deployment_id, 45)
 
     async def logs(

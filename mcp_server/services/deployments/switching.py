@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import anyio
+
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.errors import Conflict, Invalid, NotFound
 from mcp_server.domain.receipts import Receipt
@@ -116,9 +118,11 @@ class Switching:
         await self._recovery.settle_abandoned(key)
         switch_id = call.new_id("sw")
         transaction = partial(intend, call=call, name=project, key=key, id=switch_id)
-        begun = await self._calls.write(call, transaction, SwitchBegun)
-        self._step("switch.intended")
-        self._moves.begin(begun.pair, begun.switch)
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave the intent to nobody's work, and this process lives.
+            begun = await self._calls.write(call, transaction, SwitchBegun)
+            self._step("switch.intended")
+            self._moves.begin(begun.pair, begun.switch)
         return await self._outcome(call, begun)
 
     # -- the outcome -------------------------------------------------------------------------------------

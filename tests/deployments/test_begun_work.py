@@ -1,0 +1,156 @@
+"""A place that is taken is somebody's work, or settled: whatever goes away as the work begins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from mcp_server.adapters.postgres import primary
+from mcp_server.domain.deployments import Deployment, Release
+from mcp_server.domain.errors import Unavailable
+from mcp_server.domain.slots import Slot, SlotPair
+from mcp_server.ports.store import Intent, Transaction
+from tests.tools.desk import Desk, opened
+
+TEST = Intent("deploy_project", "test")
+
+
+@asynccontextmanager
+async def at_the_desk(home: Path, **settings: str) -> AsyncIterator[Desk]:
+    """A server without an engine: what begins ends soon, and says so."""
+    async with opened(home, **settings) as desk:
+        await desk.done("create_project", {"name": "app"})
+        yield desk
+
+
+async def lost_in_the_commit(desk: Desk, tool: str, **arguments: object) -> None:
+    """The call is made, and its caller goes away when PostgreSQL has committed it, before that is known here."""
+    transact = primary._transact
+    with anyio.CancelScope() as caller, pytest.MonkeyPatch.context() as meanwhile:
+
+        async def cut(*given: Any) -> Any:
+            meanwhile.undo()
+            logged = await transact(*given)
+            caller.cancel()
+            await anyio.lowlevel.checkpoint()
+            return logged
+
+        meanwhile.setattr(primary, "_transact", cut)
+        await desk.call(tool, arguments)
+    assert caller.cancelled_caught
+
+
+async def test_a_deployment_that_was_written_down_for_a_lost_caller_is_carried_out(
+    tmp_path: Path, database_url: str
+):
+    async with at_the_desk(tmp_path, database_url=database_url) as desk:
+        await lost_in_the_commit(desk, "deploy_project", project="app", image="demo")
+        [begun] = (await desk.done("list_deployments", {"project": "app"}))["deployments"]
+        ended = await desk.done("get_deployment", {"deployment_id": begun["id"], "wait_seconds": 10})
+        assert (ended["status"], ended["steps"][0]["name"]) == ("failed", "image")
+
+
+async def test_a_switch_that_was_written_down_for_a_lost_caller_is_settled(tmp_path: Path, database_url: str):
+    async with at_the_desk(tmp_path, database_url=database_url) as desk:
+        await desk.house.store.run(partial(deployed, desk=desk), TEST)
+        await lost_in_the_commit(desk, "promote", project="app", environment="production")
+        with anyio.fail_after(10):
+            while (await status(desk))["at_work"] is not None:
+                await anyio.sleep(0.05)
+        assert "promote to blue" in (await status(desk))["last_switch"]
+
+
+class Away:
+    """A store that cannot be read."""
+
+    async def read(self, fn: object) -> None:
+        raise Unavailable("the store is away")
+
+
+async def test_a_deployment_whose_work_could_not_begin_is_settled_by_the_next_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with at_the_desk(tmp_path) as desk:
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(desk.house.hosting.rollouts, "_store", Away())
+            wanted = {"project": "app", "image": "demo", "wait_seconds": 0}
+            begun = await desk.done("deploy_project", wanted)
+            await ended(desk, begun["id"])
+        after = await desk.done("get_deployment", {"deployment_id": begun["id"], "wait_seconds": 5})
+        assert (after["status"], after["error"]) == ("failed", "the server ended before it was done")
+
+
+async def test_a_switch_whose_work_could_not_begin_is_settled_by_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with at_the_desk(tmp_path) as desk:
+        await desk.house.store.run(partial(deployed, desk=desk), TEST)
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(desk.house.hosting.moves, "_store", Away())
+            await desk.call("promote", {"project": "app", "environment": "production"})
+        await desk.house.hosting.recover()
+        assert (await status(desk))["at_work"] is None
+
+
+async def test_cancelling_what_a_dead_server_began_settles_it_at_once(tmp_path: Path):
+    async with at_the_desk(tmp_path) as desk:
+        await desk.house.store.run(partial(deployed, desk=desk, status="running", worker="dead"), TEST)
+        with anyio.fail_after(20):
+            after = await desk.done("cancel_deployment", {"deployment_id": "d-1"})
+        assert after["status"] == "failed"
+
+
+async def ended(desk: Desk, id: str) -> None:
+    """Its work is over, however it went."""
+    with anyio.fail_after(10):
+        while desk.house.hosting.works.get(id) is not None:
+            await anyio.sleep(0.02)
+
+
+async def status(desk: Desk) -> Any:
+    return await desk.done("slot_status", {"project": "app", "environment": "production"})
+
+
+async def deployed(
+    tx: Transaction, *, desk: Desk, status: str = "success", worker: str | None = None
+) -> None:
+    """As after a deploy to production from this home, or amid it."""
+    site, now = desk.house.hosting.site, await tx.now()
+    project = await tx.projects.get("app")
+    assert project is not None
+    release = Release(project_uid=project.uid, health_timeout=5)
+    made = {"project": "app", "environment": "production", "slot": "blue", "version": "v1", "image": "demo"}
+    await tx.deployments.add(
+        Deployment.model_validate(
+            {
+                **made,
+                "id": "d-1",
+                "status": status,
+                "worker": worker,
+                "home": site.home,
+                "created_at": now,
+                "release": release,
+            }
+        )
+    )
+    blue = Slot(state="deployed", port=4100, version="v1", image="demo", deployment="d-1")
+    if status == "running":
+        blue = Slot()
+    await tx.slots.add(
+        SlotPair(
+            project="app",
+            environment="production",
+            blue=blue,
+            home=site.home,
+            host=site.host,
+            host_name=site.host_name,
+            updated_at=now,
+        )
+    )
