@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_server.adapters.project_sql.promotion import SqliteToPostgres
+from mcp_server.domain.databases import Database
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid, QuaymasterError
 from mcp_server.ports.store import Transaction
 from mcp_server.services.backups.settling import TEND
@@ -131,6 +132,24 @@ async def test_everything_comes_along_and_goes_back_while_nothing_was_written(qu
     view = await quay.vault.yard.get()
     assert (view.engine, view.address) == ("sqlite", path)
     await quay.nothing_made()
+
+
+async def test_what_is_told_to_stop_as_its_switch_is_written_down_keeps_its_server(
+    quay: Quay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await quay.begin()
+    forth = quay.promotions._forth
+    switch = forth._switch
+
+    async def stopped(database: Database) -> Database:
+        await switch(database)
+        raise Conflict("the server stops")
+
+    monkeypatch.setattr(forth, "_switch", stopped)
+    with pytest.raises(Conflict, match="the server stops"):
+        await quay.promote()
+    assert (await quay.vault.yard.get()).engine == "postgres"
+    assert await quay.vault.sql("SELECT count(*) FROM people") == 2990
 
 
 async def test_a_file_that_is_gone_is_no_way_back(quay: Quay) -> None:

@@ -149,7 +149,10 @@ class ToPostgres:
 
     async def undo(self, database: Database) -> None:
         """First from the engine, then from the record: until then its port is nobody else's."""
-        place = (await self._marks.standing(database)).place
+        standing = await self._marks.standing(database)
+        if standing.engine != "sqlite":
+            return  # Its switch was written down before it was told to stop: these are the only rows that are used.
+        place = standing.place
         if place is not None:
             networks = self._parts.networks.refs(database.project, database.project_uid)
             await self._parts.servers.dismantle(place, keep_volume=False, networks=networks)
