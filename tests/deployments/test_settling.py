@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from mcp_server.domain.databases import PortAllocation
+from mcp_server.domain.errors import Conflict
 from mcp_server.domain.slots import SlotPair
 from mcp_server.ports.store import Transaction
 from mcp_server.services.deployments.berths import Berth
@@ -151,3 +152,21 @@ async def at_rest(desk: Desk, where: Mapping[str, Any]) -> None:
     """The look that the server takes now and then is taken at once."""
     await desk.house.hosting.recover()
     assert (await desk.done("slot_status", where))["at_work"] is None
+
+
+@pytest.mark.timeout(120)
+async def test_what_is_told_to_stop_as_its_good_end_is_written_down_keeps_its_container(
+    harbour: Harbour,
+) -> None:
+    async with harbour.server() as desk:
+        await desk.done("create_project", {"name": harbour.project})
+
+        def stopped(point: str) -> None:
+            if point == "deploy.settled":
+                raise Conflict("the server stops")
+
+        desk.house.hosting.rollouts._step = stopped
+        up = await desk.done("deploy_project", harbour.deploy())
+        assert up["status"] == "success"
+        assert len(harbour.containers()) == 1
+        await told_truly(desk, harbour)

@@ -191,6 +191,8 @@ class Rollouts:
 
     async def _undone(self, book: Logbook, failure: Failure) -> bool:
         with anyio.move_on_after(TIDY_SECONDS, shield=True):
+            if await self._went_well(book.deployment.id):
+                return True
             await self._recovery.clear_away(book.deployment, by=book.deployment.id)
             self._step("deploy.undo.cleared")
             with suppress(QuaymasterError):
@@ -199,6 +201,13 @@ class Rollouts:
                 await book.settle(Failure(f"cancelled by {who}", "Deploy again") if who else failure)
                 self._step("deploy.undone")
                 return True
+        return False
+
+    async def _went_well(self, id: str) -> bool:
+        """Its end was written down before it was told to stop: what runs then is its slot's."""
+        with suppress(QuaymasterError):
+            found = await self._store.read(lambda tx: tx.deployments.get(id))
+            return found is not None and found.status == "success"
         return False
 
     async def _promoted(self, call: Call, id: str, tell: Tell) -> None:
