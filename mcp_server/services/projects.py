@@ -30,6 +30,9 @@ from mcp_server.services.plans import draw_token, gate
 LetGo = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
 DropCopies = Callable[[Sequence[Branch]], Awaitable[None]]
 
+PLACES = "/"
+"""No project's name: its absence is held by whoever claims a path."""
+
 
 class ProjectView(Result):
     """`path` is where the project lies on this host; `database` the name of its database."""
@@ -275,10 +278,16 @@ class Projects:
         return placed(await _real(place), roots, caller.transport)
 
 
-async def _require_own_place(tx: Reading, caller: Caller, place: str | None) -> None:
+async def _require_own_place(tx: Transaction, caller: Caller, place: str | None) -> None:
     """Callers over HTTP reach files only through a project's path, so one team's path is no way to another's files:
-    its databases' addresses, its migrations, its source. Raises Invalid."""
-    if place is None or caller.transport != "http":
+    its databases' addresses, its migrations, its source. Raises Invalid.
+
+    Paths are claimed one after the other: of two teams that ask in the same instant the second sees the first.
+    """
+    if place is None:
+        return
+    await tx.projects.hold(PLACES)
+    if caller.transport != "http":
         return
     if await tx.projects.foreign_at(caller.team_id, place) is not None:
         raise Invalid.field("path", "is that of another team's project, lies in it, or holds it")

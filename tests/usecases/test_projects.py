@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from mcp_server.domain.callers import Caller
 from mcp_server.domain.deployments import Deployment
 from mcp_server.domain.domains import DomainName
 from mcp_server.domain.environments import EnvironmentVersion, ProjectEnvironment
@@ -16,6 +19,8 @@ from mcp_server.domain.nouns import RECORDS
 from mcp_server.domain.slots import SlotPair
 from mcp_server.domain.tasks import Task
 from mcp_server.ports.store import Reading, Transaction
+from mcp_server.services.projects import Projects
+from tests.usecases.workshops import ADA, EVE, Workshop
 from tests.usecases.world import SETUP, START, World
 
 MakeWorld = Callable[..., Awaitable[World]]
@@ -153,6 +158,25 @@ async def test_over_http_a_path_leads_to_no_project_of_another_team(
     with pytest.raises(Invalid, match="another team"):
         await world.do(foreign, "update_project", name="spy", path=str(shop / place))
     await world.do(ours, "create_project", name="within", path=str(shop / "db"))
+
+
+async def test_of_two_teams_that_claim_one_place_in_the_same_instant_one_gets_it(
+    workshop: Workshop, tmp_path: Path
+):
+    projects = Projects(workshop.calls, roots=(str(tmp_path),), quota=100)
+    made: list[str] = []
+
+    async def claim(caller: Caller, action: str, name: str, path: Path) -> None:
+        use_case = projects.create if action == "create_project" else projects.update
+        with suppress(Invalid):
+            made.append((await workshop.ask(caller, action, use_case, name=name, path=str(path))).name)
+
+    for turn in range(12):
+        place = tmp_path / str(turn)
+        async with anyio.create_task_group() as group:
+            group.start_soon(claim, ADA, "create_project", f"ours-{turn}", place)
+            group.start_soon(claim, EVE, "update_project", "den", place / "db")
+        assert len(made) == turn + 1, made
 
 
 async def test_a_root_that_is_a_link_itself_holds_what_lies_behind_it(make_world: MakeWorld, tmp_path: Path):
