@@ -10,8 +10,9 @@ from mcp_server.cli.db_answers import PENDING, Answer
 from mcp_server.cli.db_terminal import Terminal
 from mcp_server.cli.db_words import say
 from mcp_server.domain.errors import Invalid
-from mcp_server.domain.schemas.danger import Danger, counted
+from mcp_server.domain.schemas.danger import Danger
 from mcp_server.domain.schemas.folders import Folder
+from mcp_server.domain.wording import counted
 from mcp_server.services.schemas.databases import Databases
 
 

@@ -13,6 +13,7 @@ from mcp_server.cli.db_words import say
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder
+from mcp_server.domain.wording import counted
 from mcp_server.services.schemas.answers import Status
 from mcp_server.services.schemas.comparing import Difference
 from mcp_server.services.schemas.databases import Databases
@@ -80,7 +81,7 @@ async def _rehearse(
         terminal.print(f"{folder.name}: {each.migration} took {each.seconds:.3f} s on a clone")
         terminal.lines([f"lock {lock}" for lock in each.locks])
         terminal.lines([f"rewrites {name}" for name in each.rewritten])
-        terminal.lines([f"{rows} rows of {name}" for name, rows in each.touched.items()])
+        terminal.lines([f"{counted(rows, 'row')} of {name}" for name, rows in each.touched.items()])
         terminal.lines([f"warning: {finding}" for finding in each.findings])
     if not report:
         terminal.print(f"{folder.name}: nothing is pending")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mcp_server.cli.context import FAILED, OK, Context, RegistryReport
 from mcp_server.cli.parsing import Commands, group
 from mcp_server.domain.pages import MAX_LIMIT
+from mcp_server.domain.wording import counted
 
 if TYPE_CHECKING:
     from mcp_server.services.conflicts import ConflictItem
@@ -118,7 +119,11 @@ async def run_conflicts(chosen: Namespace, context: Context) -> int:
             context.print(
                 f"{item.id}  {item.about}: {item.reason}\n  ours:   {item.ours}\n  theirs: {item.theirs}"
             )
-    context.tell(f"{len(items)} conflicts wait; resolve_conflict decides them" if items else "no conflicts")
+    context.tell(
+        f"undecided: {counted(len(items), 'conflict')}; resolve_conflict decides them"
+        if items
+        else "no conflicts"
+    )
     return OK
 
 

@@ -13,6 +13,7 @@ from mcp_server.domain.errors import Invalid
 from mcp_server.domain.records import Moment, Record, Value
 from mcp_server.domain.redaction import redacted_text
 from mcp_server.domain.teams import EnvironmentName
+from mcp_server.domain.wording import counted
 
 Subject = Literal["database", "outside", "control_plane", "registry"]
 """`outside`: a database of a code base that Quaymaster did not make."""
@@ -158,7 +159,7 @@ def differences(expected: Sequence[TableSum], found: Sequence[TableSum]) -> tupl
         if other is None:
             lines.append(f"{table.name} is missing")
         elif other.rows != table.rows:
-            lines.append(f"{table.name} has {other.rows} rows instead of {table.rows}")
+            lines.append(f"{table.name} has {counted(other.rows, 'row')} instead of {table.rows}")
         elif other.hash != table.hash:
             lines.append(f"{table.name} has other contents")
     return (*lines, *(f"{name} is too much" for name in sorted(there)))

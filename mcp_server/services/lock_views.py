@@ -8,6 +8,7 @@ from mcp_server.domain.errors import Locked
 from mcp_server.domain.locks import Clash, Lock, LockMode, Terms
 from mcp_server.domain.records import Moment, Value
 from mcp_server.domain.results import PlanResult, Result
+from mcp_server.domain.wording import counted
 from mcp_server.ports.store import Reading
 
 SHOWN_CONFLICTS = 50
@@ -150,9 +151,11 @@ async def take_over_effects(tx: Reading, taken: Sequence[Lock], terms: Terms) ->
         + (f", held for the task '{titles[lock.task_id]}'" if lock.task_id in titles else "")
         for lock in taken[:SHOWN_CONFLICTS]
     ]
-    more = [f"and {len(taken) - SHOWN_CONFLICTS} more locks are lost"] if len(taken) > SHOWN_CONFLICTS else []
+    more = (
+        [f"and {counted(len(taken) - SHOWN_CONFLICTS, 'more lock')}"] if len(taken) > SHOWN_CONFLICTS else []
+    )
     return (
         *lines,
         *more,
-        f"{terms.holder} gets {len(terms.paths)} paths for editing; the previous holders are told why",
+        f"{terms.holder} gets {counted(len(terms.paths), 'path')} for editing; the previous holders are told why",
     )

@@ -25,6 +25,7 @@ from mcp_server.domain.locks import (
 from mcp_server.domain.pages import DEFAULT_LIMIT, decode_cursor, page_of
 from mcp_server.domain.projects import Project
 from mcp_server.domain.records import Moment
+from mcp_server.domain.wording import counted
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services import plans
 from mcp_server.services.access import project_of
@@ -282,7 +283,7 @@ class Locks:
             locks = await take_from_others(tx, board, taken, terms)
             return TakeOverResult(
                 status="done",
-                message=f"{len(taken)} locks were taken over.",
+                message=f"Taken over: {counted(len(taken), 'lock')}.",
                 effects=effects,
                 holder=terms.holder,
                 locks=tuple(lock_view(lock) for lock in locks),

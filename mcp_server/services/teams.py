@@ -19,6 +19,7 @@ from mcp_server.domain.records import Moment, Record, Value
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.teams import DeploymentDefaults, Team, TeamSettings
 from mcp_server.domain.validation import changed, checked
+from mcp_server.domain.wording import counted
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.access import team_of
 from mcp_server.services.calls import Call, Calls
@@ -180,8 +181,8 @@ class Teams:
             good = sum(key.good_at(now) for key in keys)
             effects = (
                 f"the team '{gone.name}' is deleted",
-                f"{good} good API keys stop working, this call's own among them",
-                f"{len(members)} members are removed",
+                f"{counted(good, 'good API key')} will not work any more, this call's own among them",
+                f"it loses {counted(len(members), 'member')}",
             )
             held: tuple[Record, ...] = (gone, *members, *keys)
             planned = await gate(tx, call, token, target={"team": gone.id}, holds=held, effects=effects)

@@ -39,10 +39,6 @@ def digest_of(action: str, database: str, environment: str, place: str, state: M
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def codes(nonce: bytes, plan: Danger) -> Sequence[str]:
     """Two codes of four characters, never the same, good for this plan only. `nonce` is random and fresh."""
     first = _code(nonce, plan, 0)

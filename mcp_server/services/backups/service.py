@@ -16,6 +16,7 @@ from mcp_server.domain.queries import SqliteFile
 from mcp_server.domain.records import Moment
 from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.teams import EnvironmentName
+from mcp_server.domain.wording import counted
 from mcp_server.ports.backups import BackupFiles, PostgresSums, Scratch, SqliteCopies
 from mcp_server.ports.store import Reading, Transaction
 from mcp_server.services.backups.copying import Copying
@@ -153,7 +154,7 @@ class Backups:
             effects = (
                 f"the contents of '{database.key}' become those of {backup.created_at:%Y-%m-%d %H:%M:%S} UTC",
                 "its sessions are ended for a moment; what was written since is only in a new backup",
-                f"{sum(table.rows for table in backup.tables)} rows in {len(backup.tables)} entries are restored",
+                f"what comes back: {counted(sum(table.rows for table in backup.tables), 'row')}",
             )
             target = {"backup": backup.id, "sha256": backup.sha256, "database": database.uid}
             planned = await gate(tx, call, token, target=target, holds=(database, backup), effects=effects)

@@ -28,6 +28,7 @@ from mcp_server.domain.our_workloads import slot_workload
 from mcp_server.domain.redaction import redacted_text, without_values
 from mcp_server.domain.routes import Preview, Target
 from mcp_server.domain.teams import EnvironmentName
+from mcp_server.domain.wording import counted
 from mcp_server.domain.workloads import LABEL, MB, Image, Limits, Observed, Ref, Workload
 from mcp_server.ports.databases import Machine
 from mcp_server.ports.edge import Edge
@@ -321,7 +322,7 @@ class Slots:
                     return 0
                 if found != left:
                     left = found
-                    await tell(f"{left} connections to {berth.slot} are still open")
+                    await tell(f"still open: {counted(left, 'connection')} to {berth.slot}")
                 await anyio.sleep(LOOK_PAUSE)
         return left
 

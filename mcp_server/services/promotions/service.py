@@ -17,6 +17,7 @@ from mcp_server.domain.errors import Conflict, QuaymasterError
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.domain.typemap import Mapping
+from mcp_server.domain.wording import counted
 from mcp_server.ports.backups import BackupFiles, Scratch, SqliteCopies
 from mcp_server.ports.promotions import Promoter
 from mcp_server.ports.store import Intent, Transaction
@@ -78,10 +79,11 @@ class Promotions:
             return await self._plan_back(call, project, environment, database, wait_seconds)
         async with self._scratch.folder() as folder:
             mapped, _ = await self._forth.mapped(database, folder)
+        extent = f"{counted(len(mapped.tables), 'table')}, {counted(_rows(mapped), 'row')}"
         effects = (
-            f"'{database.key}' moves to PostgreSQL: {len(mapped.tables)} tables, {_rows(mapped)} rows",
+            f"'{database.key}' moves to PostgreSQL: {extent}",
             "the SQLite file takes no writes meanwhile; afterwards it stays, unused: DATABASE_URL changes",
-            *(f"table {table.name}: {table.rows} rows" for table in mapped.tables[:SHOWN]),
+            *(f"table {table.name}: {counted(table.rows, 'row')}" for table in mapped.tables[:SHOWN]),
         )
         result = await self._noted(call, project, environment, database, effects, {"back": False})
         if result is not None:

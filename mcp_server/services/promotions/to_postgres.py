@@ -14,6 +14,7 @@ from mcp_server.domain.backups import TableSum, differences
 from mcp_server.domain.databases import Database
 from mcp_server.domain.errors import Conflict, Corrupt, Invalid
 from mcp_server.domain.typemap import Mapping, mapping
+from mcp_server.domain.wording import counted
 from mcp_server.ports.backups import Scratch, SqliteCopies
 from mcp_server.ports.promotions import Promoter
 from mcp_server.ports.store import Transaction
@@ -47,7 +48,7 @@ class ToPostgres:
         mapped = mapping(await self._promoter.schema(copy))
         if mapped.refused:
             raise Invalid(
-                f"{len(mapped.refused)} things of this database would not come to PostgreSQL whole",
+                f"{counted(len(mapped.refused), 'thing')} of this database would not come to PostgreSQL whole",
                 next="Change them in SQLite (or drop them, to make them anew afterwards), then call again.",
                 refused=list(mapped.refused[:100]),
             )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcp_server.domain.errors import PlanStale
 from mcp_server.domain.schemas.catalogs import Catalog, differences
 from mcp_server.domain.schemas.changes import Changes
-from mcp_server.domain.schemas.danger import Action, Danger, counted, digest_of
+from mcp_server.domain.schemas.danger import Action, Danger, digest_of
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder
 from mcp_server.domain.schemas.losses import Loss, lost_table
+from mcp_server.domain.wording import counted
 from mcp_server.ports.schemas import Session
 from mcp_server.services.schemas import tokens
 from mcp_server.services.schemas.comparing import statements_of

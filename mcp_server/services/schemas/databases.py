@@ -15,10 +15,10 @@ from mcp_server.domain.errors import Invalid, NotFound, QuaymasterError
 from mcp_server.domain.queries import Bounds, Rows, require_statement
 from mcp_server.domain.queries import Statement as Typed
 from mcp_server.domain.schemas.catalogs import differences
-from mcp_server.domain.schemas.danger import counted
 from mcp_server.domain.schemas.failures import Refused, StatementFailed
 from mcp_server.domain.schemas.folders import Folder, Migration
 from mcp_server.domain.schemas.statements import Engine, split
+from mcp_server.domain.wording import counted
 from mcp_server.ports.queries import Statements
 from mcp_server.services.schemas import migrating
 from mcp_server.services.schemas.answers import Listed, Rehearsed, Status, rehearsed_of, status_of
