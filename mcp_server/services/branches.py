@@ -136,12 +136,16 @@ class Branches:
             branch = await tx.branches.add(self._drafted(database, name, uid, access, now, ttl_hours))
             return _Noted(key=branch.key, uid=uid)
 
-        noted = await self._parts.calls.write(call, transaction, _Noted)
-        branch = await self._standing(noted)
-        if branch.stage == "creating" and branch.worker == self._parts.workers.me:
-            work = self._parts.works.begin(f"branch {uid}", partial(self._making, branch=branch))
-            if await work.follow(wait_seconds, call.tell) and (error := work.failed()) is not None:
-                raise error
+        work = None
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave it to nobody's work, and this process lives.
+            noted = await self._parts.calls.write(call, transaction, _Noted)
+            branch = await self._standing(noted)
+            if branch.stage == "creating" and branch.worker == self._parts.workers.me:
+                work = self._parts.works.begin(f"branch {uid}", partial(self._making, branch=branch))
+        ended = work is not None and await work.follow(wait_seconds, call.tell)
+        if work is not None and ended and (error := work.failed()) is not None:
+            raise error
         return self._view(await self._standing(noted), reveal=reveal)
 
     async def list(self, call: Call, *, project: str) -> BranchList:

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 
-from mcp_server.adapters.postgres import primary
 from mcp_server.domain.deployments import Deployment, Release
 from mcp_server.domain.errors import Unavailable
 from mcp_server.domain.slots import Slot, SlotPair
 from mcp_server.ports.store import Intent, Transaction
 from tests.tools.desk import Desk, opened
+from tests.tools.lost import lost_in_the_commit
 
 TEST = Intent("deploy_project", "test")
 
@@ -28,23 +27,6 @@ async def at_the_desk(home: Path, **settings: str) -> AsyncIterator[Desk]:
     async with opened(home, **settings) as desk:
         await desk.done("create_project", {"name": "app"})
         yield desk
-
-
-async def lost_in_the_commit(desk: Desk, tool: str, **arguments: object) -> None:
-    """The call is made, and its caller goes away when PostgreSQL has committed it, before that is known here."""
-    transact = primary._transact
-    with anyio.CancelScope() as caller, pytest.MonkeyPatch.context() as meanwhile:
-
-        async def cut(*given: Any) -> Any:
-            meanwhile.undo()
-            logged = await transact(*given)
-            caller.cancel()
-            await anyio.lowlevel.checkpoint()
-            return logged
-
-        meanwhile.setattr(primary, "_transact", cut)
-        await desk.call(tool, arguments)
-    assert caller.cancelled_caught
 
 
 async def test_a_deployment_that_was_written_down_for_a_lost_caller_is_carried_out(

@@ -97,10 +97,14 @@ class Backups:
             backup = await tx.backups.add(self._begun(drawn, database, "asked", await tx.now()))
             return _Noted(id=backup.id)
 
-        noted = await self._parts.calls.write(call, transaction, _Noted)
-        backup = await self._standing(noted.id)
-        if backup.stage == "writing" and backup.worker == self._parts.workers.me:
-            work = self._parts.works.begin(f"backup {backup.id}", partial(self._work, id=backup.id))
+        work = None
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave it to nobody's work, and this process lives.
+            noted = await self._parts.calls.write(call, transaction, _Noted)
+            backup = await self._standing(noted.id)
+            if backup.stage == "writing" and backup.worker == self._parts.workers.me:
+                work = self._parts.works.begin(f"backup {backup.id}", partial(self._work, id=backup.id))
+        if work is not None:
             await work.follow(wait_seconds, call.tell)
         return view_of(await self._standing(noted.id))
 
@@ -166,15 +170,16 @@ class Backups:
             text = f"'{database.key}' holds what the backup {backup.id} held."
             return PlanResult(status="done", message=text, effects=effects)
 
-        result = await self._parts.calls.write(call, transaction, PlanResult)
-        if result.status == "planned":
-            return result
-
         key = f"restore {chosen.id} into {name}/{scope}"
-        work = self._parts.works.get(key)
-        if noted:
-            body = partial(self._restoring.restore, backup=chosen, database=noted[0])
-            work = self._parts.works.begin(key, body)
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave it to nobody's work, and this process lives.
+            result = await self._parts.calls.write(call, transaction, PlanResult)
+            if result.status == "planned":
+                return result
+            work = self._parts.works.get(key)
+            if noted:
+                body = partial(self._restoring.restore, backup=chosen, database=noted[0])
+                work = self._parts.works.begin(key, body)
         if work is None:
             # Repeated: a second restore would overwrite what was written since the first.
             return result.change(message=RESTORED_BEFORE)

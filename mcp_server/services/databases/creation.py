@@ -6,6 +6,7 @@ nothing; with engine `auto` it ends on SQLite and says why.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -95,10 +96,15 @@ class Creation:
         extensions = known_extensions(extensions, engine)
         before: dict[str, Login] = {}
         reserved = await self._reserve(call, project, engine, environment, extensions, before)
-        record = await self._standing(reserved)
-        if record.stage == "creating" and record.worker == self._workers.me:
-            body = partial(self._work, key=reserved.key, uid=reserved.uid, before=before.get(reserved.uid))
-            work = self._works.begin(reserved.uid, body)
+        work = None
+        with anyio.CancelScope(shield=True):
+            record = await self._standing(reserved)
+            if record.stage == "creating" and record.worker == self._workers.me:
+                body = partial(
+                    self._work, key=reserved.key, uid=reserved.uid, before=before.get(reserved.uid)
+                )
+                work = self._works.begin(reserved.uid, body)
+        if work is not None:
             if await work.follow(wait_seconds, call.tell) and (error := work.failed()) is not None:
                 raise error
         elif record.stage == "creating":
@@ -126,7 +132,7 @@ class Creation:
                         self._keep, call=call, project=project, environment=environment, engine=engine,
                         extensions=extensions, draft=draft,
                     )  # fmt: skip
-                    reserved = await patiently(partial(self._calls.write, call, transaction, Reserved))
+                    reserved = await patiently(partial(self._kept_whole, call, transaction))
             except _Again:
                 continue
             except _Stranded as stranded:
@@ -142,6 +148,15 @@ class Creation:
                 before[draft.record.uid] = draft.before
             return reserved
         raise Unavailable("too many others create databases at this moment")
+
+    async def _kept_whole(
+        self, call: Call, transaction: Callable[[Transaction], Awaitable[Reserved]]
+    ) -> Reserved:
+        """A caller that goes away as it is committed would leave it to nobody's work, and this process lives: nothing
+        from here to the beginning of the work may be cut off."""
+        with anyio.CancelScope(shield=True):
+            reserved = await self._calls.write(call, transaction, Reserved)
+        return reserved  # noqa: RET504 - a scope may swallow what is raised in it, as its type says
 
     async def _keep(
         self,

@@ -99,10 +99,12 @@ class Deletion:
             text = f"The database '{database.key}' is deleted."
             return PlanResult(status="done", message=text, effects=effects)
 
-        result = await self._calls.write(call, transaction, PlanResult)
-        if result.status == "planned":
-            return result
-        work = self._works.begin(before.uid, partial(self._deleting, key=before.key, uid=before.uid))
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave it to nobody's work, and this process lives.
+            result = await self._calls.write(call, transaction, PlanResult)
+            if result.status == "planned":
+                return result
+            work = self._works.begin(before.uid, partial(self._deleting, key=before.key, uid=before.uid))
         if not await work.follow(wait_seconds, call.tell):
             return result.change(message=f"The database '{before.key}' is being deleted: {work.line}.")
         if (error := work.failed()) is not None:

@@ -85,10 +85,12 @@ class Promotions:
             "the SQLite file takes no writes meanwhile; afterwards it stays, unused: DATABASE_URL changes",
             *(f"table {table.name}: {counted(table.rows, 'row')}" for table in mapped.tables[:SHOWN]),
         )
-        result = await self._noted(call, project, environment, database, effects, {"back": False})
-        if result is not None:
-            return result.change(tables=len(mapped.tables), rows=_rows(mapped))
-        work = self._parts.works.begin(_work_key(database), partial(self._forth.run, database=database))
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave it to nobody's work, and this process lives.
+            result = await self._noted(call, project, environment, database, effects, {"back": False})
+            if result is not None:
+                return result.change(tables=len(mapped.tables), rows=_rows(mapped))
+            work = self._parts.works.begin(_work_key(database), partial(self._forth.run, database=database))
         return await _ended(call, work, wait_seconds, f"'{database.key}' is on PostgreSQL.", effects, mapped)
 
     async def lead(self) -> None:
@@ -187,12 +189,14 @@ class Promotions:
             f"'{database.key}' goes back to its SQLite file as of {backup.created_at:%Y-%m-%d %H:%M:%S} UTC",
             "its PostgreSQL server and volume are removed; nothing was written to it since",
         )
-        result = await self._noted(
-            call, project, environment, database, effects, {"back": True, "backup": backup.id}
-        )
-        if result is not None:
-            return result
-        work = self._parts.works.begin(_work_key(database), partial(self._back.run, database=database))
+        with anyio.CancelScope(shield=True):
+            # A caller that goes away between the two would leave it to nobody's work, and this process lives.
+            result = await self._noted(
+                call, project, environment, database, effects, {"back": True, "backup": backup.id}
+            )
+            if result is not None:
+                return result
+            work = self._parts.works.begin(_work_key(database), partial(self._back.run, database=database))
         return await _ended(
             call, work, wait_seconds, f"'{database.key}' is on SQLite again.", effects, Mapping()
         )
