@@ -19,6 +19,7 @@ from tests.tools.desk import Desk, opened
 from tests.tools.lost import lost_in_the_commit
 
 TEST = Intent("deploy_project", "test")
+ID = {"app": "d-1", "zoo": "d-2"}
 
 
 @asynccontextmanager
@@ -81,6 +82,30 @@ async def test_a_switch_whose_work_could_not_begin_is_settled_by_the_next_look(
         assert (await status(desk))["at_work"] is None
 
 
+async def test_a_switch_that_cannot_be_settled_keeps_no_other_projects_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with at_the_desk(tmp_path) as desk:
+        await desk.done("create_project", {"name": "zoo"})
+        recovery = desk.house.hosting.recovery
+        settle = recovery._settle_switch
+
+        async def refused_for_the_first(pair: SlotPair) -> bool:
+            if pair.project == "app":
+                raise Unavailable("the proxy refuses its file")
+            return await settle(pair)
+
+        for project in ("app", "zoo"):
+            await desk.house.store.run(partial(deployed, desk=desk, project=project), TEST)
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(desk.house.hosting.moves, "_store", Away())
+                await desk.call("promote", {"project": project, "environment": "production"})
+        monkeypatch.setattr(recovery, "_settle_switch", refused_for_the_first)
+        await desk.house.hosting.recover()
+        assert (await status(desk))["at_work"] is not None
+        assert (await status(desk, "zoo"))["at_work"] is None
+
+
 async def test_cancelling_what_a_dead_server_began_settles_it_at_once(tmp_path: Path):
     async with at_the_desk(tmp_path) as desk:
         await desk.house.store.run(partial(deployed, desk=desk, status="running", worker="dead"), TEST)
@@ -96,24 +121,24 @@ async def ended(desk: Desk, id: str) -> None:
             await anyio.sleep(0.02)
 
 
-async def status(desk: Desk) -> Any:
-    return await desk.done("slot_status", {"project": "app", "environment": "production"})
+async def status(desk: Desk, project: str = "app") -> Any:
+    return await desk.done("slot_status", {"project": project, "environment": "production"})
 
 
 async def deployed(
-    tx: Transaction, *, desk: Desk, status: str = "success", worker: str | None = None
+    tx: Transaction, *, desk: Desk, project: str = "app", status: str = "success", worker: str | None = None
 ) -> None:
     """As after a deploy to production from this home, or amid it."""
     site, now = desk.house.hosting.site, await tx.now()
-    project = await tx.projects.get("app")
-    assert project is not None
-    release = Release(project_uid=project.uid, health_timeout=5)
-    made = {"project": "app", "environment": "production", "slot": "blue", "version": "v1", "image": "demo"}
+    kept = await tx.projects.get(project)
+    assert kept is not None
+    release = Release(project_uid=kept.uid, health_timeout=5)
+    made = {"project": project, "environment": "production", "slot": "blue", "version": "v1", "image": "demo"}
     await tx.deployments.add(
         Deployment.model_validate(
             {
                 **made,
-                "id": "d-1",
+                "id": ID[project],
                 "status": status,
                 "worker": worker,
                 "home": site.home,
@@ -122,12 +147,12 @@ async def deployed(
             }
         )
     )
-    blue = Slot(state="deployed", port=4100, version="v1", image="demo", deployment="d-1")
+    blue = Slot(state="deployed", port=4100, version="v1", image="demo", deployment=ID[project])
     if status == "running":
         blue = Slot()
     await tx.slots.add(
         SlotPair(
-            project="app",
+            project=project,
             environment="production",
             blue=blue,
             home=site.home,

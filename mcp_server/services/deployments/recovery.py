@@ -7,7 +7,7 @@ where the proxy sends it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +21,7 @@ from mcp_server.domain.workloads import SHARED, Observed, Ref
 from mcp_server.ports.databases import Workers
 from mcp_server.ports.orchestrator import Orchestrator
 from mcp_server.ports.store import Reading, Store, Transaction
+from mcp_server.services.deployments.attempts import Attempts
 from mcp_server.services.deployments.berths import Berth
 from mcp_server.services.deployments.revival import Revival
 from mcp_server.services.deployments.routing import RECOVER, Routing
@@ -81,25 +82,32 @@ class Recovery:
         return self._slots.site.home
 
     async def run_once(self) -> Recovered:
-        """At the start, and now and then. Raises what engine, proxy and store raise."""
+        """At the start, and now and then. All of it is tried: one project's trouble is not another's. Raises what engine,
+        proxy and store refused first.
+        """
+        attempts = Attempts()
         running = await self._store.read(lambda tx: tx.deployments.running_of_home(self._home))
-        abandoned = [one for one in running if self._broken_off(one.id, one.worker)]
-        for deployment in abandoned:
-            await self._settle_deployment(deployment)
-        pairs = await self._pairs()
-        switches = [pair for pair in pairs if await self._settle_switch(pair)]
-        graces = [pair for pair in await self._pairs() if await self._end_grace(pair)]
-        emptied, revived, containers = await self._match_containers()
-        await self._match_ports()
-        await self._remove_networks()
+        deployments = await attempts.each(running, self._settle_deployment)
+        switches = await attempts.each(await self._pairs(), self._settle_switch)
+        graces = await attempts.each(await self._pairs(), self._end_grace)
+        slots = revived = containers = routes = 0
+        with attempts.one():
+            slots, revived, containers = await self._match_containers(attempts)
+        with attempts.one():
+            await self._match_ports()
+        with attempts.one():
+            await self._remove_networks()
+        with attempts.one():
+            routes = await self.routing.mend()
+        attempts.end()
         return Recovered(
-            deployments=len(abandoned),
-            switches=len(switches),
-            graces=len(graces),
-            slots=emptied,
+            deployments=deployments,
+            switches=switches,
+            graces=graces,
+            slots=slots,
             revived=revived,
             containers=containers,
-            routes=await self.routing.mend(),
+            routes=routes,
         )
 
     async def settle_abandoned(self, key: str) -> None:
@@ -112,18 +120,16 @@ class Recovery:
             )
 
         pair, running = await self._store.read(look)
-        if (
-            running is not None
-            and running.home == self._home
-            and self._broken_off(running.id, running.worker)
-        ):
+        if running is not None and running.home == self._home:
             await self._settle_deployment(running)
         if pair is not None and pair.home == self._home:
             await self._settle_switch(pair)
 
     # -- deployments -------------------------------------------------------------------------------------
 
-    async def _settle_deployment(self, deployment: Deployment) -> None:
+    async def _settle_deployment(self, deployment: Deployment) -> bool:
+        if not self._broken_off(deployment.id, deployment.worker):
+            return False
         await self.clear_away(deployment, by=deployment.id)
         self._step("recover.deployment.cleared")
         end = partial(
@@ -132,6 +138,7 @@ class Recovery:
         await self._store.run(end, RECOVER)
         self._taken_over.discard(deployment.id)
         log.info("settled a deployment that was broken off", extra={"deployment": deployment.id})
+        return True
 
     async def clear_away(self, deployment: Deployment, *, by: str) -> None:
         """The container that was started for this deployment is gone, and its port free. What the engine refuses now
@@ -232,7 +239,7 @@ class Recovery:
 
     # -- containers --------------------------------------------------------------------------------------
 
-    async def _match_containers(self) -> tuple[int, int, int]:
+    async def _match_containers(self, attempts: Attempts) -> tuple[int, int, int]:
         """Idle slots whose container is gone are empty; what has the traffic is started again; containers that
         belong to no slot go. How many of each.
         """
@@ -241,21 +248,22 @@ class Recovery:
         }
         emptied = revived = 0
         for pair in await self._pairs():
-            project = await self._project(pair.project)
-            if project is None or await self._busy(pair):
-                continue
-            for name in BOTH:
-                berth = Berth(pair.project, project.uid, pair.environment, name)
-                slot, found = pair.slot(name), seen.pop(berth.name, None)
-                if found is not None and found.labels.get(DEPLOYMENT) != slot.deployment:
-                    seen[berth.name] = found
-                elif found is None and slot.state in ("deployed", "grace"):
-                    emptied += await self._write_off(berth, slot)
-                elif slot.state == "active":
-                    revived += await self._revival.mend(berth, found)
-                elif found is None and slot.state == "empty" and slot.port is not None:
-                    await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
-        return emptied, revived, await self._remove_orphans(seen.values())
+            with attempts.one():
+                project = await self._project(pair.project)
+                if project is None or await self._busy(pair):
+                    continue
+                for name in BOTH:
+                    berth = Berth(pair.project, project.uid, pair.environment, name)
+                    slot, found = pair.slot(name), seen.pop(berth.name, None)
+                    if found is not None and found.labels.get(DEPLOYMENT) != slot.deployment:
+                        seen[berth.name] = found
+                    elif found is None and slot.state in ("deployed", "grace"):
+                        emptied += await self._write_off(berth, slot)
+                    elif slot.state == "active":
+                        revived += await self._revival.mend(berth, found)
+                    elif found is None and slot.state == "empty" and slot.port is not None:
+                        await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
+        return emptied, revived, await attempts.each(seen.values(), self._remove_orphan)
 
     async def _write_off(self, berth: Berth, slot: Slot) -> bool:
         """Looked at once more, now that nobody is at work there."""
@@ -266,20 +274,18 @@ class Recovery:
         await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
         return True
 
-    async def _remove_orphans(self, found: Iterable[Observed]) -> int:
-        removed = 0
-        for one in found:
-            labels = one.labels
-            project, owner = labels.get("quaymaster.name", ""), one.owner
-            environment, name = labels.get("quaymaster.environment"), labels.get("quaymaster.slot")
-            if owner is None or name not in BOTH or environment not in ("production", "staging", "preview"):
-                continue
-            berth = Berth(project, owner.project, environment, name)  # type: ignore[arg-type]
-            if berth.name == one.name and await self._orphan(berth, one):
-                await self._slots.take_away(berth, labels.get(DEPLOYMENT))
-                await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
-                removed += 1
-        return removed
+    async def _remove_orphan(self, one: Observed) -> bool:
+        labels = one.labels
+        project, owner = labels.get("quaymaster.name", ""), one.owner
+        environment, name = labels.get("quaymaster.environment"), labels.get("quaymaster.slot")
+        if owner is None or name not in BOTH or environment not in ("production", "staging", "preview"):
+            return False
+        berth = Berth(project, owner.project, environment, name)  # type: ignore[arg-type]
+        if berth.name != one.name or not await self._orphan(berth, one):
+            return False
+        await self._slots.take_away(berth, labels.get(DEPLOYMENT))
+        await self._store.run(partial(self._free_if_empty, berth=berth), TIDY)
+        return True
 
     async def _orphan(self, berth: Berth, seen: Observed) -> bool:
         """By the record as it is now: no slot holds it, and nobody is at work there."""
