@@ -315,6 +315,14 @@ async def values(session: Session, before: Catalog, after: Catalog) -> dict[str,
     return found
 
 
+async def test_a_column_that_must_not_be_null_any_more_is_told_also_where_another_one_may_be(sqlite_bench):
+    one = await made(sqlite_bench.url, "CREATE TABLE one (id integer PRIMARY KEY, a text, b text NOT NULL);")
+    two = await made(sqlite_bench.url, "CREATE TABLE one (id integer PRIMARY KEY, a text NOT NULL, b text);")
+    [told] = changes(one, two).losses
+    assert told.text == "column one.a becomes NOT NULL: refused while a row has none"
+    await rows_survive(sqlite_bench.url, *(each.tables["one"].text + ";" for each in (one, two)))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(one=schemas("sqlite", 2), two=schemas("sqlite", 2))
 def test_any_change_of_a_sqlite_schema_keeps_the_rows_that_it_does_not_call_lost(

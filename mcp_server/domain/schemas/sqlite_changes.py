@@ -11,7 +11,7 @@ from mcp_server.domain.schemas.losses import Loss, lost_column, lost_table
 from mcp_server.domain.schemas.names import quoted
 from mcp_server.domain.schemas.renames import perhaps_column, perhaps_table
 
-RULE = re.compile(r"\b(?:check|unique|references|foreign key|primary key|not null)\b[^,]*")
+RULE = re.compile(r"\b(?:check|unique|references|foreign key|primary key)\b[^,]*")
 Resting = Mapping[str, View] | Mapping[str, Trigger]
 
 
@@ -102,6 +102,12 @@ def _rebuild(old: Table, new: Table, losses: list[Loss]) -> Iterator[str]:
         for each in new.columns
         if each.name not in kept and each.not_null and not each.default and not each.generated
     ]
+    demanding = {each.name for each in old.columns if each.not_null}
+    losses += [
+        Loss(f"column {new.name}.{each.name} becomes NOT NULL: refused while a row has none")
+        for each in new.columns
+        if each.not_null and each.name not in demanding and (each.name in kept or each.generated)
+    ]
     if _rules(new.special) - _rules(old.special):
         losses.append(Loss(f"table {new.name} gets other constraints: refused while rows break them"))
     aside = f"_quaymaster_new_{new.name}"
@@ -114,7 +120,8 @@ def _rebuild(old: Table, new: Table, losses: list[Loss]) -> Iterator[str]:
 
 
 def _rules(special: str) -> Counter[str]:
-    """The constraints in a table's text, each to the next comma; of checks, which have commas, all that follows."""
+    """The constraints in a table's text but NOT NULL, each to the next comma; of checks, which have commas, all that
+    follows."""
     text = special.lower()
     found = Counter(each.strip(" )") for each in RULE.findall(text))
     if "check" in text:
