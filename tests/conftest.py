@@ -8,11 +8,11 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import settings
 
+from tests.services.missing import do_without
 from tests.services.node_tools import NodeMissing, NodeTools, find_node_tools
 from tests.services.postgres import PostgresMissing, PostgresServer, end_left_overs
 from tests.services.programs import put_on_path
@@ -133,7 +133,7 @@ def redis() -> Iterator[RedisServer]:
     try:
         server = RedisServer()
     except RedisMissing as missing:
-        _do_without(str(missing))
+        do_without(str(missing))
     with server:
         yield server
 
@@ -144,18 +144,11 @@ def node_tools() -> NodeTools:
     try:
         return find_node_tools()
     except NodeMissing as missing:
-        _do_without(str(missing))
+        do_without(str(missing))
 
 
 def _new_server() -> PostgresServer:
     try:
         return PostgresServer()
     except PostgresMissing as missing:
-        _do_without(str(missing))
-
-
-def _do_without(reason: str) -> NoReturn:
-    """On a tester's own machine a missing service skips its tests; in CI it fails them."""
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must have every service: {reason}", pytrace=False)
-    pytest.skip(reason)
+        do_without(str(missing))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.wire import done, over_stdio, refused
-from tests.services.engine import EngineMissing, do_without
+from tests.services.engine import EngineMissing
+from tests.services.missing import do_without
 from tests.services.processes import run_quaymaster
 from tests.services.spare_engine import mount, unmount
 

@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from tests.backups.test_sqlite import count, prepared, write
-from tests.services.engine import EngineMissing, do_without
+from tests.services.engine import EngineMissing
+from tests.services.missing import do_without
 from tests.services.spare_engine import mount, unmount
 from tests.tools.desk import Desk, opened
 

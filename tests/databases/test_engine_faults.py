@@ -20,8 +20,9 @@ from mcp_server.domain.workloads import Owner
 from mcp_server.ports.store import Store
 from tests.databases.conftest import MakeYard, free_range, in_a_task
 from tests.databases.yards import Yard, a_yard, run_on
-from tests.services.engine import TEST, DockerEngine, EngineMissing, do_without
+from tests.services.engine import TEST, DockerEngine, EngineMissing
 from tests.services.images import ensure
+from tests.services.missing import do_without
 from tests.services.spare_engine import SpareEngine
 
 

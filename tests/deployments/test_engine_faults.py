@@ -22,8 +22,9 @@ from tests.deployments.test_faults import points, two_versions
 from tests.deployments.truth import told_truly
 from tests.edge.conftest import proxy_program
 from tests.services.edge import CaddyProcess
-from tests.services.engine import TEST, EngineMissing, do_without
+from tests.services.engine import TEST, EngineMissing
 from tests.services.images import ensure
+from tests.services.missing import do_without
 from tests.services.spare_engine import SpareEngine
 from tests.tools.desk import Desk
 

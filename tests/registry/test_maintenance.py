@@ -14,7 +14,8 @@ from mcp_server.domain.audit import AuditFilter
 from mcp_server.domain.errors import Corrupt, NotFound
 from mcp_server.domain.keys import digest
 from tests.registry.samples import add, found, found_key, key, rename, row, segment_of
-from tests.services.engine import EngineMissing, do_without
+from tests.services.engine import EngineMissing
+from tests.services.missing import do_without
 from tests.services.spare_engine import mount, unmount
 
 

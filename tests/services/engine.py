@@ -14,7 +14,7 @@ import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -24,6 +24,7 @@ from mcp_server.adapters.docker.orchestrator import DockerOrchestrator
 from mcp_server.domain.workloads import Owner
 
 from .images import ImageMissing, ensure
+from .missing import do_without
 
 SOCKET = "/var/run/docker.sock"
 INSTALLATION = "quaymaster.installation"
@@ -235,10 +236,3 @@ async def orchestrator(engine: DockerEngine) -> AsyncIterator[DockerOrchestrator
     adapter = DockerOrchestrator(engine.address)
     yield adapter
     await adapter.close()
-
-
-def do_without(reason: str) -> NoReturn:
-    """On a tester's own machine a missing engine skips its tests; in CI it fails them."""
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must have every service: {reason}", pytrace=False)
-    pytest.skip(reason)

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from .engine import INSTALLATION, TEST, DockerEngine, do_without
+from .engine import INSTALLATION, TEST, DockerEngine
+from .missing import do_without
 from .ports import ReservedPort, is_open
 from .processes import CHECKOUT
 from .waiting import wait_until

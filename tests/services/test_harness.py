@@ -13,6 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
+from .missing import do_without
 from .node_tools import NodeTools
 from .ports import ReservedPort, is_open
 from .postgres import PostgresServer, end_left_overs
@@ -369,3 +370,12 @@ def test_a_reserved_port_is_free_to_listen_on_and_given_to_nobody_else() -> None
 def test_waiting_ends_with_the_name_of_what_did_not_happen() -> None:
     with pytest.raises(TimeoutError, match="the tide"):
         wait_until(lambda: False, seconds=0.05, what="the tide")
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_missing_service_skips_a_test_and_fails_it_in_ci(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no engine"):
+        do_without("no engine")
