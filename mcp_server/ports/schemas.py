@@ -181,9 +181,9 @@ class Engines(Protocol):
         """Of each table the number of rows and a digest of them, in any order."""
         ...
 
-    async def schema_text(self, url: str, schemas: Sequence[str] = (), *, without: str | None = None) -> str:
+    async def schema_text(self, url: str, schemas: Sequence[str] = (), *, without: Sequence[str] = ()) -> str:
         """The schema as SQL that makes it again in an empty database; of PostgreSQL the named ones, or all.
-        Tables of the name `without` are left out."""
+        The tables `without` are left out."""
         ...
 
 

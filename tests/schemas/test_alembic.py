@@ -255,6 +255,29 @@ async def test_alembics_table_is_no_part_of_the_schema(bench, project):
     assert await bench.rows("SELECT version_num FROM alembic_version") == (("c3",),)
 
 
+@pytest.mark.parametrize(
+    ("bench", "schema"), [("sqlite", ""), ("postgres", ""), ("postgres", "meta")], indirect=["bench"]
+)
+async def test_alembics_table_may_have_another_name_and_place(bench, project, schema):
+    told = f'target_metadata=None, version_table="Our Versions", version_table_schema={schema or None!r}'
+    project.env(ENV.replace("target_metadata=None", told))
+    if schema:
+        await bench.write("CREATE SCHEMA meta")
+    await bench.deploy()
+    databases = bench.databases()
+    pulled = await databases.dangerous.pull(bench.one(), await databases.dangerous.plan(bench.one(), "pull"))
+    assert "Our Versions" not in pulled.path.read_text()
+    assert (await databases.difference(bench.one())).empty
+    bench.schema(pulled.path.read_text() + "\nCREATE TABLE more (id integer);\n")
+    plan = await databases.dangerous.plan(bench.one(), "push")
+    assert [each for each in (*plan.effects, *plan.losses) if "Versions" in each] == []
+    await databases.dangerous.push(bench.one(), plan, tell=lambda text: None, accept_data_loss=False)
+    look = f'SELECT version_num FROM {schema}{"." if schema else ""}"Our Versions"'  # noqa: S608 - names of this test
+    assert await bench.rows(look) == (("c3",),)
+    await roll_back(bench, "b2")
+    assert await bench.rows(look) == (("b2",),)
+
+
 async def test_writing_and_marking_revisions_is_left_to_alembic(bench, project):
     with pytest.raises(Refused, match="Alembic"):
         await bench.databases().write_migration(bench.one(), "more")

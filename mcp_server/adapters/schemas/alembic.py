@@ -225,7 +225,7 @@ async def _steps(folder: Folder, answers: _Answers, count: int) -> AsyncIterator
             footprint = Footprint(touched={"all tables": changes} if changes else {})
         elif before:
             footprint = footprint_of(before, after)
-            touched = {name: rows for name, rows in footprint.touched.items() if name != "alembic_version"}
+            touched = {name: rows for name, rows in footprint.touched.items() if name != found["account"]}
             footprint = footprint._replace(touched=touched)
         yield Step(found["step"], found["seconds"], footprint, tuple(found.get("statements", ())))
     await answers.next()

@@ -123,6 +123,7 @@ class Project:
         def one_step(heads: tuple[str, ...], context: Any) -> Iterator[Any]:
             nonlocal ran
             ran = True
+            footprint["account"] = context.version_table
             step = make(self._scripts.revision_map, script)
             work = step.migration_fn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -95,9 +96,9 @@ class LiveEngines:
             return await anyio.to_thread.run_sync(_file_fingerprints, self._file(url))
         return await _database_fingerprints(url)
 
-    async def schema_text(self, url: str, schemas: Sequence[str] = (), *, without: str | None = None) -> str:
+    async def schema_text(self, url: str, schemas: Sequence[str] = (), *, without: Sequence[str] = ()) -> str:
         if self.engine_of(url) == "sqlite":
-            return await anyio.to_thread.run_sync(_file_schema, self._file(url), without or "")
+            return await anyio.to_thread.run_sync(_file_schema, self._file(url), without)
         return plain(await _dump(url, "--schema-only", *schema_options(schemas, without=without)))
 
     async def dump(self, url: str, snapshot: str, sink: Sink) -> None:
@@ -349,14 +350,14 @@ def _file_fingerprints(path: Path) -> dict[str, tuple[int, str]]:
         connection.close()
 
 
-def _file_schema(path: Path, without: str) -> str:
+def _file_schema(path: Path, without: Sequence[str]) -> str:
     connection = _reading(path)
     try:
         rows = connection.execute(
             "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-            " AND tbl_name NOT LIKE 'quaymaster\\_%' ESCAPE '\\' AND tbl_name <> ?"
+            " AND tbl_name NOT LIKE 'quaymaster\\_%' ESCAPE '\\' AND tbl_name NOT IN (SELECT value FROM json_each(?))"
             " ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 WHEN 'view' THEN 3 ELSE 4 END, rowid",
-            (without,),
+            (json.dumps(list(without)),),
         ).fetchall()
     finally:
         connection.close()

@@ -165,9 +165,17 @@ def within(catalog: Catalog, schemas: Collection[str]) -> Catalog:
     )
 
 
-def without_table(catalog: Catalog, name: str) -> Catalog:
-    """Without the tables of this name, in any schema, and what belongs to them."""
-    gone = {each for each in catalog.tables if each == name or each.endswith(f".{name}")}
+def accounts_of_alembic(catalog: Catalog) -> tuple[str, ...]:
+    """The tables in which Alembic keeps what was applied: by their one column, for env.py may name and place them."""
+    found = (
+        each.name for each in catalog.tables.values() if [one.name for one in each.columns] == ["version_num"]
+    )
+    return tuple(sorted(found))
+
+
+def without_tables(catalog: Catalog, names: Collection[str]) -> Catalog:
+    """Without these tables, and what belongs to them."""
+    gone = set(names)
     return catalog._replace(
         tables={each: table for each, table in catalog.tables.items() if each not in gone},
         constraints={key: each for key, each in catalog.constraints.items() if each.table not in gone},

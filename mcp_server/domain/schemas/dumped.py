@@ -11,15 +11,15 @@ NOISE = re.compile(
 )
 
 
-def schema_options(schemas: Sequence[str] = (), *, without: str | None = None) -> list[str]:
-    """For pg_dump: of the named schemas, or of all; not the tables of the name `without`."""
+def schema_options(schemas: Sequence[str] = (), *, without: Sequence[str] = ()) -> list[str]:
+    """For pg_dump: of the named schemas, or of all; not the tables `without`, as a catalog names them."""
     return [
         "--no-owner",
         "--no-privileges",
         "--exclude-schema=quaymaster",
         "--exclude-schema=pg_*",
         *(f"--schema={_pattern(name)}" for name in schemas),
-        *((f"--exclude-table=*.{without}",) if without else ()),
+        *(f"--exclude-table={name}" for name in without),
     ]
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mcp_server.domain.errors import Unavailable
+from mcp_server.domain.schemas.catalogs import accounts_of_alembic
 from mcp_server.domain.schemas.failures import Refused
 from mcp_server.domain.schemas.folders import Folder, Migration
 from mcp_server.domain.schemas.lint import EMPTYING, LOSSES, Finding, lint
 from mcp_server.domain.schemas.migrations import examine, to_revert
-from mcp_server.domain.schemas.names import literal
+from mcp_server.domain.schemas.names import literal, quoted
 from mcp_server.domain.schemas.revisions import History, Revision, behind, require_known
 from mcp_server.domain.schemas.statements import Engine, Statement
 from mcp_server.ports.schemas import Alembic, Footprint, Ledger, Limits, Session, Witness
@@ -240,15 +241,15 @@ class AlembicChain:
         return False
 
     async def copy_account(self, session: Session, shadow: Session) -> None:
-        for name in (await session.catalog()).tables:
-            if name.rpartition(".")[2] == "alembic_version":
-                read = Statement(f"SELECT version_num FROM {name}", 1, ("select",))  # noqa: S608 - a quoted name
-                rows = (await session.query(read, write=False, limit=MOST_HEADS)).rows
-                put = [
-                    Statement(f"INSERT INTO {name} VALUES ({literal(str(row[0]))})", 1, ("insert",))  # noqa: S608
-                    for row in rows
-                ]
-                await shadow.transaction(put, None)
+        for each in accounts_of_alembic(await session.catalog()):
+            name = each if session.engine == "postgres" else quoted(each)
+            read = Statement(f"SELECT version_num FROM {name}", 1, ("select",))  # noqa: S608 - a quoted name
+            rows = (await session.query(read, write=False, limit=MOST_HEADS)).rows
+            put = [
+                Statement(f"INSERT INTO {name} VALUES ({literal(str(row[0]))})", 1, ("insert",))  # noqa: S608
+                for row in rows
+            ]
+            await shadow.transaction(put, None)
 
     async def down(
         self, session: Session, target: str, *, tell: Tell = nobody, watch: bool = False

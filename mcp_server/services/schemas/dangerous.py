@@ -22,7 +22,7 @@ from mcp_server.domain.wording import counted
 from mcp_server.ports.schemas import Session
 from mcp_server.services.schemas import tokens
 from mcp_server.services.schemas.comparing import statements_of
-from mcp_server.services.schemas.ground import ALEMBIC, Ground, own
+from mcp_server.services.schemas.ground import Ground, accounts, own
 from mcp_server.services.schemas.losing import counted_losses, lost_behind
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class Dangerous:
         """Overwrite schema.sql with the database's schema. The database is only read, so what is backed up is the
         file."""
         self._require_same(plan, await self._plan_pull(folder))
-        without = ALEMBIC if folder.alembic is not None else None
+        async with self.ground.session(folder) as session:
+            without = accounts(await session.catalog(), folder)
         text = await self.ground.places.schema_text(folder, without=without)
         kept = self.ground.folders.keep_schema(folder, _now())
         return Pulled(self.ground.folders.write_schema(folder, text), kept)

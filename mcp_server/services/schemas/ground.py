@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from mcp_server.domain.errors import Invalid
-from mcp_server.domain.schemas.catalogs import Catalog, without_table
+from mcp_server.domain.schemas.catalogs import Catalog, accounts_of_alembic, without_tables
 from mcp_server.domain.schemas.changes import Changes, changes
 from mcp_server.domain.schemas.folders import Folder, Migration
 from mcp_server.domain.schemas.renames import Rename, renames_in
@@ -17,8 +17,6 @@ from mcp_server.services.schemas.comparing import Difference, difference, way
 from mcp_server.services.schemas.places import Places
 
 UNLIMITED = Limits(lock_timeout=30.0, statement_timeout=0)
-ALEMBIC = "alembic_version"
-"""The table in which Alembic keeps its own account."""
 
 
 class Ground:
@@ -130,9 +128,14 @@ class Ground:
         return UNLIMITED._replace(schemas=folder.settings.schemas)
 
 
+def accounts(catalog: Catalog, folder: Folder) -> tuple[str, ...]:
+    """The tables in which Alembic keeps its own account, in a project of Alembic's."""
+    return () if folder.alembic is None else accounts_of_alembic(catalog)
+
+
 def own(catalog: Catalog, folder: Folder) -> Catalog:
     """Without what Alembic keeps for itself."""
-    return catalog if folder.alembic is None else without_table(catalog, ALEMBIC)
+    return without_tables(catalog, accounts(catalog, folder))
 
 
 def require_no_control(statements: Sequence[Statement], where: str) -> None:

@@ -5,7 +5,7 @@ What Quaymaster made is copied and kept by its server, everything else by the pr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,8 +132,8 @@ class Places:
             async with self._open_estate() as estate, estate.clone(made) as url:
                 yield url
 
-    async def schema_text(self, folder: Folder, *, without: str | None = None) -> str:
-        """The schema as SQL that makes it again; not the tables of the name `without`."""
+    async def schema_text(self, folder: Folder, *, without: Sequence[str] = ()) -> str:
+        """The schema as SQL that makes it again; not the tables `without`."""
         made, schemas = self._served(folder), folder.settings.schemas
         if made is None:
             return await self._engines.schema_text(self.direct(folder), schemas, without=without)
