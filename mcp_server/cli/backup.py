@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server.cli.context import OK, USAGE, Context, table
 from mcp_server.cli.parsing import Commands, group
+from mcp_server.domain.wording import counted
 
 if TYPE_CHECKING:
     from mcp_server.domain.backups import Backup
@@ -53,7 +54,7 @@ async def run_create(chosen: Namespace, context: Context) -> int:
         context.print(made.id)
         rows = sum(one.rows for one in made.tables)
         context.tell(
-            f"{made.subject}: {made.bytes} bytes, {rows} rows in {len(made.tables)} entries, verified at "
+            f"{made.subject}: {made.bytes} bytes, {counted(rows, 'row')}, verified at "
             f"{made.verified_at:%Y-%m-%d %H:%M:%S} UTC: {context.settings.home / 'backups' / made.file}"
         )
     context.tell(

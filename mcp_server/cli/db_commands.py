@@ -13,6 +13,7 @@ from mcp_server.cli.db_migrations import migrate
 from mcp_server.cli.db_terminal import Terminal
 from mcp_server.domain.errors import Invalid
 from mcp_server.domain.schemas.folders import Folder
+from mcp_server.domain.wording import counted
 from mcp_server.services.schemas.databases import Databases
 
 
@@ -56,7 +57,7 @@ async def execute(
     elif not found.columns:
         terminal.print("done")
     if found.truncated:
-        terminal.tell(f"only the first {len(found.rows)} rows are shown")
+        terminal.tell(f"cut after {counted(len(found.rows), 'row')}")
     value = {
         "columns": [each.name for each in found.columns],
         "rows": [list(row) for row in found.rows],

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from mcp_server.cli.context import FAILED, OK, BadSettings, Context
 from mcp_server.cli.parsing import Commands
 from mcp_server.domain.errors import QuaymasterError
+from mcp_server.domain.wording import counted
 
 
 class Finding(NamedTuple):
@@ -104,7 +105,9 @@ async def _schema(context: Context) -> Finding:
     if wrong:
         return Finding("PostgreSQL", "FAIL", ", ".join(wrong), "Restore the migration files of this version.")
     return Finding(
-        "PostgreSQL", "ok", f"{len(rows)} migrations, {sum(s == 'pending' for _, s in rows)} pending"
+        "PostgreSQL",
+        "ok",
+        f"{counted(len(rows), 'migration')}, {sum(s == 'pending' for _, s in rows)} pending",
     )
 
 

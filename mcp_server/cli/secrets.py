@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from mcp_server.cli.context import FAILED, OK, USAGE, Context
 from mcp_server.cli.parsing import Commands, group
+from mcp_server.domain.wording import counted
 
 
 def add(commands: Commands) -> None:
@@ -35,7 +36,7 @@ async def run_rotate(chosen: Namespace, context: Context) -> int:
     if chosen.forget_older:
         forgotten = await context.root.secrets_forget(context.settings)
         context.tell(
-            f"{forgotten} older keys were forgotten; backups copied elsewhere before need them still"
+            f"forgotten: {counted(forgotten, 'older key')}; backups copied elsewhere before need them still"
         )
         return OK
     if not chosen.reseal_only:
@@ -48,7 +49,7 @@ async def run_rotate(chosen: Namespace, context: Context) -> int:
             )
             return OK
     sealed, left = await context.root.secrets_reseal(context.settings)
-    context.tell(f"{sealed} records and backups were sealed with the newest key")
+    context.tell(f"records and backups sealed with the newest key: {sealed}")
     for each in left:
         context.print(f"left: {each}")
     return FAILED if left else OK
@@ -62,6 +63,7 @@ async def run_reset(chosen: Namespace, context: Context) -> int:
     for each in lost:
         context.print(each)
     context.tell(
-        f"{len(lost)} records cannot be opened any more: rotate_database_password and set_environment make them anew"
+        f"not to be opened any more: {counted(len(lost), 'record')}; rotate_database_password and set_environment "
+        "make them anew"
     )
     return OK

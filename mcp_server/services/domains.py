@@ -27,6 +27,7 @@ from mcp_server.domain.results import PlanResult, Result
 from mcp_server.domain.routes import route_name
 from mcp_server.domain.slots import SlotPair, pair_key
 from mcp_server.domain.teams import EnvironmentName
+from mcp_server.domain.wording import counted
 from mcp_server.ports.dns import Resolver, Zones
 from mcp_server.ports.edge import Edge
 from mcp_server.ports.store import Intent, Reading, Store, Transaction
@@ -271,7 +272,7 @@ class Domains:
     async def _require_quota(self, tx: Reading, team_id: str) -> None:
         count = await tx.domains.count_of_team(team_id)
         if count >= self._options.quota:
-            raise QuotaExceeded(f"the team has {count} domains, the most it may have")
+            raise QuotaExceeded(f"the team has {counted(count, 'domain')}, the most it may have")
 
     # -- going on ----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from mcp_server.domain.schemas.migrations import examine, to_revert
 from mcp_server.domain.schemas.names import literal, quoted
 from mcp_server.domain.schemas.revisions import History, Revision, behind, require_known
 from mcp_server.domain.schemas.statements import Engine, Statement
+from mcp_server.domain.wording import counted
 from mcp_server.ports.schemas import Alembic, Footprint, Ledger, Limits, Session, Witness
 from mcp_server.services.schemas import migrating
 
@@ -124,7 +125,9 @@ class FileChain:
             edited=found.edited,
             missing=found.missing,
             out_of_order=found.out_of_order,
-            half=tuple(f"{row.label} ({row.stage}, {row.done} statements done)" for row in found.half),
+            half=tuple(
+                f"{row.label} ({row.stage}, {counted(row.done, 'statement')} done)" for row in found.half
+            ),
             lint=tuple(text for each in found.pending for text in _findings(each, session.engine)),
             state={
                 "ledger": [(row.label, row.checksum, row.stage, row.done) for row in ledger],

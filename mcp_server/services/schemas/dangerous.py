@@ -244,7 +244,7 @@ class Dangerous:
 
 
 def _backup_told(saved: Kept) -> str:
-    return f"backup {saved.id} ({saved.bytes} bytes, {len(saved.tables)} entries), restored and compared"
+    return f"backup {saved.id} ({saved.bytes} bytes), restored and compared"
 
 
 def _now() -> datetime:
