@@ -67,6 +67,8 @@ def test_a_person_pages_filters_and_follows_a_foreign_key(serve: Serve, url: str
     page.get_by_label("Value").fill("book 11")
     page.get_by_role("button", name="Filter", exact=True).click()
     expect(page.locator("tbody tr")).to_have_count(11)
+    expect(page.locator("main")).to_contain_text("120 rows in all")
+    expect(page.locator("main")).to_contain_text("Rows 1\u201311 of those that match")
     page.locator("tbody tr").first.get_by_role("link").click()
     expect(page.locator("main h2")).to_have_text("authors")
     expect(page.locator("tbody tr")).to_have_count(1)
@@ -74,6 +76,7 @@ def test_a_person_pages_filters_and_follows_a_foreign_key(serve: Serve, url: str
     expect(page.locator("tbody tr")).to_have_count(11)
     page.get_by_role("button", name="Remove filter").click()
     expect(page.locator("tbody tr")).to_have_count(50)
+    expect(page.locator("main")).not_to_contain_text("in all")
 
 
 def test_what_is_in_the_database_is_never_taken_for_code(serve: Serve, sqlite_url: str, enter: Open):

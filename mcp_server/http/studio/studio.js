@@ -86,14 +86,14 @@ async function show() {
   else main.replaceChildren(make("p", { className: "empty", textContent: name ? `There is no table ${name}.` : "This database has no tables yet." }));
 }
 
-function head(table, view) {
+function head(table, view, filters = []) {
   const tab = (text, which) => {
     const link = make("a", { href: address(table.name, [], which), textContent: text });
     if (which === view) link.setAttribute("aria-current", "page");
     return link;
   };
   return make("div", { className: "bar" }, make("h2", { textContent: table.name }),
-    make("span", { className: "quiet", textContent: table.kind === "view" ? "view" : `${counted(table.count)} row${table.count?.rows === 1 ? "" : "s"}` }),
+    make("span", { className: "quiet", textContent: table.kind === "view" ? "view" : `${counted(table.count)} row${table.count?.rows === 1 ? "" : "s"}${filters.length ? " in all" : ""}` }),
     make("span", { className: "grow" }), make("span", { className: "tabs" }, tab("Rows", ""), tab("Schema", "schema")));
 }
 
@@ -107,7 +107,7 @@ async function showRows(table, filters, before, after) {
   try {
     found = await ask(`rows?${query}`);
   } catch (error) {
-    if (mine === turn) main.replaceChildren(head(table, ""), filterBar(table, filters), make("p", { className: "error", role: "alert", textContent: error.message }));
+    if (mine === turn) main.replaceChildren(head(table, "", filters), filterBar(table, filters), make("p", { className: "error", role: "alert", textContent: error.message }));
     return;
   }
   if (mine !== turn) return;
@@ -118,9 +118,9 @@ async function showRows(table, filters, before, after) {
   const next = make("button", { textContent: "Next →", "data-spot": "next", disabled: !found.more || !table.told_apart,
     onclick: () => showRows(table, filters, [...before, after], last.key) });
   const start = before.length * 50;
-  const where = found.rows.length ? `Rows ${(start + 1).toLocaleString("en")}–${(start + found.rows.length).toLocaleString("en")}` : "";
+  const where = found.rows.length ? `Rows ${(start + 1).toLocaleString("en")}–${(start + found.rows.length).toLocaleString("en")}${filters.length ? " of those that match" : ""}` : "";
   const spot = document.activeElement?.dataset.spot;
-  main.replaceChildren(head(table, ""), filterBar(table, filters),
+  main.replaceChildren(head(table, "", filters), filterBar(table, filters),
     found.rows.length ? grid(table, found.rows, again) : make("p", { className: "empty", textContent: filters.length ? "No row matches." : "This table is empty." }),
     make("div", { className: "bar" }, make("span", { className: "quiet", textContent: where }),
       found.more && !table.told_apart ? make("span", { className: "quiet", textContent: "Only the first rows: nothing tells them apart." }) : null,
