@@ -100,9 +100,16 @@ async def secrets_reseal(settings: Settings) -> tuple[int, Sequence[str]]:
 
 
 async def secrets_forget(settings: Settings) -> int:
-    """Forget the older keys; how many. Raises Conflict while anything is left that one of them sealed."""
+    """Forget the older keys; how many. Raises Conflict while anything is left that one of them sealed, or may come:
+    a transaction that began before the newest key may still store what an older one sealed.
+    """
     from mcp_server.adapters.sealing import keys
 
+    if (wait := keys.SETTLED_SECONDS - keys.seconds_since_a_change(settings.home)) > 0:
+        raise Conflict(
+            "the key file was changed a moment ago: calls that began before may still store what older keys sealed",
+            next=f"Call again in {wait:.0f} s.",
+        )
     async with open_app(settings) as house:
         for _ in range(2):
             done = await _resealing(house).run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from mcp_server.adapters.backup_files.sealed import SealedFiles
 from mcp_server.adapters.sealing.aes import AesSealer
-from mcp_server.adapters.sealing.keys import forget_older, rotate, setting_and_file
+from mcp_server.adapters.sealing.keys import SETTLED_SECONDS, forget_older, rotate, setting_and_file
 from mcp_server.domain.backups import Backup
 from mcp_server.domain.environments import EnvironmentVersion
 from mcp_server.domain.errors import Unavailable
@@ -179,6 +181,7 @@ def test_a_run_that_is_killed_at_a_file_is_gone_on_with(home: Path, step: str) -
     assert len(list((home / "backups").glob("*.qmbackup"))) == 1
     refused = run_quaymaster("backup", "restore", backup, "--to-home", str(home / "new"), home=home)
     assert refused.returncode == 0, refused.stderr
+    some_time_later(home)
     done = run_quaymaster("secrets", "rotate", "--forget-older", home=home)
     assert done.returncode == 0, done.stderr
     assert "forgotten: 1 older key" in done.stderr
@@ -191,7 +194,26 @@ def test_no_key_is_forgotten_while_something_needs_it(home: Path) -> None:
     [path] = (home / "backups").iterdir()
     path.rename(path.with_name("b-0123.qmbackup"))
     run_quaymaster("secrets", "rotate", home=home)
+    some_time_later(home)
     refused = run_quaymaster("secrets", "rotate", "--forget-older", home=home)
     assert refused.returncode == 4
     assert "b-0123.qmbackup" in refused.stderr
     assert len((home / "secret.key").read_text().split()) == 2
+
+
+def test_no_key_is_forgotten_while_a_slow_call_may_still_store_what_it_sealed(home: Path) -> None:
+    run_quaymaster("secrets", "rotate", home=home)
+    run_quaymaster("secrets", "rotate", home=home)
+    refused = run_quaymaster("secrets", "rotate", "--forget-older", home=home)
+    assert refused.returncode == 4
+    assert "Call again in" in refused.stderr
+    assert len((home / "secret.key").read_text().split()) > 1
+    some_time_later(home)
+    assert run_quaymaster("secrets", "rotate", "--forget-older", home=home).returncode == 0
+    assert len((home / "secret.key").read_text().split()) == 1
+
+
+def some_time_later(home: Path) -> None:
+    """The key file is older than any call that may still run."""
+    before = time.time() - SETTLED_SECONDS - 1
+    os.utime(home / "secret.key", (before, before))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +22,8 @@ FILE = "secret.key"
 LOCK = "secret.key.lock"
 SETTING = "QUAYMASTER_SECRET_KEY"
 MOST = 100
+SETTLED_SECONDS = 60
+"""No transaction lasts so long: what is stored later was sealed with the keys as they are by then."""
 
 
 def setting_and_file(setting: bytes | None, home: Path) -> Keys:
@@ -74,6 +78,14 @@ def begin_anew(home: Path) -> None:
         with _locked(home):
             path.replace(home / f"{FILE}.lost-{secrets.token_hex(4)}")
         file_keys(home)
+
+
+def seconds_since_a_change(home: Path) -> float:
+    """Of the key file; infinite without one. A clock that was set back counts as no time."""
+    try:
+        return max(time.time() - (home / FILE).stat().st_mtime, 0.0)
+    except FileNotFoundError:
+        return math.inf
 
 
 def forget_older(home: Path, *, by_setting: bool = False) -> int:
