@@ -200,9 +200,19 @@ class Branches:
             )
             return PlanResult(status="done", message=f"The branch '{name}' is dropped.", effects=effects)
 
-        result = await self._parts.calls.write(call, transaction, PlanResult)
+        with anyio.CancelScope(shield=True):
+            # Cut off from here on, it is let go of, and removed by the leader.
+            result = await self._parts.calls.write(call, transaction, PlanResult)
         for branch in dropped:
-            await self._remove(branch)
+            try:
+                await self._remove(branch)
+            except BaseException:
+                with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
+                    await self._parts.works.insist(
+                        f"let go of {branch.uid}",
+                        partial(self._parts.store.run, partial(self._let_go, branch=branch), TEND),
+                    )
+                raise
         return result
 
     # -- for other use cases
@@ -311,6 +321,12 @@ class Branches:
             await self._parts.servers.run_sql(branch.place.ref, branch_dropped(branch.access))
         self._parts.step("branch.removed")
         await self._forget(branch)
+
+    async def _let_go(self, tx: Transaction, *, branch: Branch) -> None:
+        """What is not ended here is not ours any more."""
+        held = await tx.branches.hold(branch.key)
+        if held is not None and held.uid == branch.uid and held.worker == self._parts.workers.me:
+            await tx.branches.save(held.change(worker=None))
 
     async def _forget(self, branch: Branch) -> None:
         async def transaction(tx: Transaction) -> None:

@@ -58,8 +58,10 @@ async def test_a_restore(tmp_path: Path, database_url: str):
         wanted = {"backup_id": backup["id"]}
         plan = await desk.done("restore_database", wanted)
         await lost_in_the_commit(desk, "restore_database", **wanted, plan_token=plan["plan_token"])
-        await become(desk, "list_backups", lambda seen: len(seen["items"]) == 2, project="app")
-        assert (await desk.done("restore_database", wanted))["status"] == "planned"
+        with anyio.fail_after(20):
+            while (await desk.call("restore_database", wanted)).is_error:
+                await anyio.sleep(0.05)
+        assert len((await desk.done("list_backups", {"project": "app"}))["items"]) == 2
 
 
 async def test_a_deletion(tmp_path: Path, database_url: str):
@@ -67,3 +69,16 @@ async def test_a_deletion(tmp_path: Path, database_url: str):
         plan = await desk.done("delete_database", {"project": "app"})
         await lost_in_the_commit(desk, "delete_database", project="app", plan_token=plan["plan_token"])
         await become(desk, "list_databases", lambda seen: seen["items"] == [], project="app")
+
+
+async def test_a_dropped_branch(tmp_path: Path, database_url: str):
+    async with at_the_desk(tmp_path, database_url) as desk:
+        await desk.done("branch_database", {"project": "app", "name": "try"})
+        wanted = {"project": "app", "name": "try"}
+        plan = await desk.done("drop_branch", wanted)
+        await lost_in_the_commit(desk, "drop_branch", **wanted, plan_token=plan["plan_token"])
+        plan = await desk.done("drop_branch", wanted)
+        assert (await desk.done("drop_branch", {**wanted, "plan_token": plan["plan_token"]}))[
+            "status"
+        ] == "done"
+        assert (await desk.done("list_branches", {"project": "app"}))["items"] == []

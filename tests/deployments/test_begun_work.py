@@ -50,6 +50,25 @@ async def test_a_switch_that_was_written_down_for_a_lost_caller_is_settled(tmp_p
         assert "promote to blue" in (await status(desk))["last_switch"]
 
 
+async def test_a_repeated_cleanup_takes_nothing_away_that_has_come_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with at_the_desk(tmp_path) as desk:
+        await desk.house.store.run(partial(deployed, desk=desk), TEST)
+        taken: list[str | None] = []
+
+        async def take_away(berth: object, deployment: str | None = None) -> None:
+            taken.append(deployment)
+
+        monkeypatch.setattr(desk.house.hosting.slots, "take_away", take_away)
+        place = {"project": "app", "environment": "production", "slot": "blue"}
+        plan = await desk.done("cleanup_slot", place)
+        wanted = {**place, "plan_token": plan["plan_token"], "idempotency_key": "once"}
+        first = await desk.done("cleanup_slot", wanted)
+        assert await desk.done("cleanup_slot", wanted) == first
+        assert taken == [ID["app"]]
+
+
 class Away:
     """A store that cannot be read."""
 

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 
 from mcp_server.domain.databases import Database
-from mcp_server.domain.errors import Conflict, QuaymasterError
+from mcp_server.domain.errors import Conflict, QuaymasterError, Unavailable
 from mcp_server.domain.results import PlanResult
 from mcp_server.domain.teams import EnvironmentName
 from mcp_server.ports.store import Transaction
@@ -125,7 +125,7 @@ class Deletion:
             await self._back_up(database, self._final_backup)
             self._step("databases.delete.backed_up")
         root = await self._injection.root_of(database)
-        with anyio.move_on_after(self._options.work_seconds, shield=True):
+        with anyio.move_on_after(self._options.work_seconds, shield=True) as time:
             await tell("taking it away")
             if self._drop_branches is not None:
                 await self._drop_branches(database)
@@ -134,6 +134,10 @@ class Deletion:
             await self._injection.out_of_file(database, root)
             await self._store.run(partial(self._forget, database=database), TEND)
             self._step("databases.delete.forgotten")
+        if time.cancelled_caught:
+            raise Unavailable(
+                "the database could not be taken away in time", next="It is tried again by itself."
+            )
 
     async def _back_up(self, database: Database, final_backup: FinalBackup) -> None:
         try:

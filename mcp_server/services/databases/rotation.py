@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import anyio
+
 from mcp_server.domain.database_setup import passwords
 from mcp_server.domain.databases import Access, Database
 from mcp_server.domain.errors import Conflict, Invalid
@@ -59,7 +61,9 @@ class Rotation:
             )
             return Noted(key=database.key, uid=database.uid)
 
-        noted = await self._calls.write(call, transaction, Noted)
+        with anyio.CancelScope(shield=True):
+            # Cut off from here on, it is let go of, and ended by the leader.
+            noted = await self._calls.write(call, transaction, Noted)
         async with self._holding.let_go_on_failure(before):
             self._step("databases.rotate.noted")
             database = await self._holding.standing(noted)

@@ -162,8 +162,10 @@ class SlotBoard:
         self._reservations.require_here(known.pair)
         call.about("slots", known.pair.key)
         await self._recovery.settle_abandoned(known.pair.key)
+        left: list[tuple[Berth, str | None]] = []
 
         async def clean(tx: Transaction) -> PlanResult:
+            left.clear()
             found = await project_of(tx, call.caller, project)
             pair = await tx.slots.hold(pair_key(found.name, known.pair.environment))
             if pair is None:
@@ -178,14 +180,14 @@ class SlotBoard:
                 return planned
             emptied = await tx.slots.save(vacated(pair, name, await tx.now()))
             await self._slots.ports.free_of(tx, berth, emptied)
+            left.append((berth, held.deployment))
             return PlanResult(status="done", message=f"{name} is empty.", effects=effects)
 
         result = await self._calls.write(call, clean, PlanResult)
-        if result.status == "done":
+        # A repeated call is told the same and has emptied nothing: by now something else may run there.
+        for berth, deployment in left:
             self._step("cleanup.emptied")
-            name = slot or known.pair.idle
-            berth = Berth(known.project.name, known.project.uid, known.pair.environment, name)
-            await self._slots.take_away(berth, known.pair.slot(name).deployment)
+            await self._slots.take_away(berth, deployment)
             self._step("cleanup.removed")
         return result
 

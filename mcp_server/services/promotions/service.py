@@ -111,7 +111,7 @@ class Promotions:
                 continue
             try:
                 if database.engine == "sqlite" and database.place is not None:
-                    await self._forth.undo(database)
+                    await self._forth.undo_broken_off(database)
                 elif database.place is not None and database.worker is not None and not database.next_access:
                     # With passwords noted it died at a rotation, which is ended elsewhere: nobody is refused for that.
                     await self._back.open_again(database)

@@ -148,6 +148,19 @@ class ToPostgres:
 
         return (await self._parts.store.run(transaction, TEND)).value
 
+    async def undo_broken_off(self, database: Database) -> None:
+        """What a dead process half made. Ours first: nobody begins another promotion meanwhile, whose server it would
+        take away."""
+        me = self._parts.workers.me
+        if not await self._marks.handed(database, database.worker, me):
+            return
+        try:
+            await self.undo(database)
+        except BaseException:
+            with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
+                await self._marks.handed(database, me, database.worker)
+            raise
+
     async def undo(self, database: Database) -> None:
         """First from the engine, then from the record: until then its port is nobody else's."""
         standing = await self._marks.standing(database)

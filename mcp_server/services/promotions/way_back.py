@@ -96,8 +96,12 @@ class WayBack:
                 await self._parts.works.insist(f"end way back {database.uid}", end)
             raise
         with anyio.move_on_after(self._parts.options.work_seconds, shield=True):
-            await self._forth.undo(record)
-            await self._parts.injection.into_file(record)
+            await self._parts.works.insist(f"end way back {database.uid}", partial(self._cleared, record))
+
+    async def _cleared(self, record: Database) -> None:
+        """It is on its file again: the server goes, and the address of the project's file changes."""
+        await self._forth.undo(record)
+        await self._parts.injection.into_file(record)
 
     async def _switch_back(self, database: Database, path: str) -> Database:
         async def transaction(tx: Transaction) -> Database:
