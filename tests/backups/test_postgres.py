@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from mcp_server.domain.database_copies import closed
-from mcp_server.domain.errors import Conflict, Corrupt, QuaymasterError
+from mcp_server.domain.databases import Place
+from mcp_server.domain.errors import Conflict, Corrupt, QuaymasterError, Unavailable
 from mcp_server.ports.store import Transaction
 from mcp_server.services.backups.settling import TEND
 from tests.backups.conftest import Vault
@@ -82,6 +83,34 @@ async def test_a_restore_that_fails_leaves_the_database_as_it_was_and_open(vault
         await vault.restore(made.id)
     assert await vault.sql("SELECT count(*) FROM people") == 0
     assert await vault.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'qm%'") == 0
+
+
+async def test_a_database_that_a_restore_could_not_open_again_is_opened_by_the_next_look(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(vault)
+    made = await vault.back_up()
+    dumps = vault.backups._restoring._dumps
+    run_sql, refusing = dumps.run_sql, False
+
+    async def run(place: Place, script: str) -> None:
+        nonlocal refusing
+        refusing = refusing or "RENAME" in script
+        if refusing:
+            raise Unavailable("the engine went away")
+        await run_sql(place, script)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(dumps, "run_sql", run)
+        with pytest.raises(Unavailable):
+            await vault.restore(made.id)
+    with pytest.raises(asyncpg.PostgresError):
+        await vault.sql("SELECT 1")
+    await vault.backups.tending.tend()
+    assert await vault.sql("SELECT 1") == 1
+    settled = await vault.yard.record("shop")
+    assert settled is not None
+    assert (settled.worker, (await vault.record(made.id)).worker) == (None, None)
 
 
 async def test_another_projects_database_that_a_dead_restore_closed_is_opened_again(vault: Vault) -> None:

@@ -22,6 +22,8 @@ SETTLE_SECONDS = 60.0
 
 Make = Callable[[Database, Reason], Awaitable[str]]
 """Backs a database up and proves it, waiting for it."""
+BROKEN_OFF = "broken off"
+"""A mark of nobody: no process has this name."""
 
 
 class Restoring:
@@ -31,6 +33,8 @@ class Restoring:
         self._copies = copies
         self._make = make
         self._dumps = Dumps(parts.engine, parts.servers)
+        self._closed: set[str] = set()
+        """Backups whose restore could not open the database again."""
 
     async def restore(self, work: Work, *, backup: Backup, database: Database) -> None:
         """Ends with the database swapped, or as it was; never in between."""
@@ -76,13 +80,17 @@ class Restoring:
                 await self._dumps.run_sql(place, swapped(access, backup.id))
                 self._parts.step("restore.renamed")
         finally:
+            self._closed.add(backup.id)
             with anyio.move_on_after(SETTLE_SECONDS, shield=True):
                 await self._dumps.run_sql(place, put_right(access, backup.id))
+                self._closed.discard(backup.id)
 
     async def _released(self, tx: Transaction, *, backup: Backup, database: Database) -> None:
+        """Where the database stayed closed it is left as by a dead process, so that a later look puts it right."""
+        after = BROKEN_OFF if backup.id in self._closed else None
         held = await tx.databases.hold(database.key)
         if held is not None and held.uid == database.uid and held.worker == self._parts.workers.me:
-            await tx.databases.save(held.change(worker=None, updated_at=await tx.now()))
+            await tx.databases.save(held.change(worker=after, updated_at=await tx.now()))
         kept = await tx.backups.hold(backup.id)
         if kept is not None and kept.worker == self._parts.workers.me:
-            await tx.backups.save(kept.change(worker=None))
+            await tx.backups.save(kept.change(worker=after))
