@@ -166,11 +166,15 @@ def within(catalog: Catalog, schemas: Collection[str]) -> Catalog:
 
 
 def accounts_of_alembic(catalog: Catalog) -> tuple[str, ...]:
-    """The tables in which Alembic keeps what was applied: by their one column, for env.py may name and place them."""
-    found = (
-        each.name for each in catalog.tables.values() if [one.name for one in each.columns] == ["version_num"]
-    )
-    return tuple(sorted(found))
+    """The tables in which Alembic keeps what was applied: by its usual name, and by their one column, for env.py may
+    name and place them, or add columns."""
+
+    def is_one(table: Table) -> bool:
+        columns = [each.name for each in table.columns]
+        usual = table.name.rpartition(".")[2] == "alembic_version" and "version_num" in columns
+        return usual or columns == ["version_num"]
+
+    return tuple(sorted(each.name for each in catalog.tables.values() if is_one(each)))
 
 
 def without_tables(catalog: Catalog, names: Collection[str]) -> Catalog:

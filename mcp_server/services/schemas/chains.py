@@ -249,7 +249,7 @@ class AlembicChain:
             read = Statement(f"SELECT version_num FROM {name}", 1, ("select",))  # noqa: S608 - a quoted name
             rows = (await session.query(read, write=False, limit=MOST_HEADS)).rows
             put = [
-                Statement(f"INSERT INTO {name} VALUES ({literal(str(row[0]))})", 1, ("insert",))  # noqa: S608
+                Statement(f"INSERT INTO {name} (version_num) VALUES ({literal(str(row[0]))})", 1, ("insert",))  # noqa: S608
                 for row in rows
             ]
             await shadow.transaction(put, None)
