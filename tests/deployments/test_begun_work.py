@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,7 +13,7 @@ import anyio
 import pytest
 
 from mcp_server.domain.deployments import Deployment, Release
-from mcp_server.domain.errors import Unavailable
+from mcp_server.domain.errors import Invalid, Unavailable
 from mcp_server.domain.slots import Slot, SlotPair
 from mcp_server.ports.store import Intent, Transaction
 from tests.tools.desk import Desk, opened
@@ -67,6 +68,35 @@ async def test_a_repeated_cleanup_takes_nothing_away_that_has_come_since(
         first = await desk.done("cleanup_slot", wanted)
         assert await desk.done("cleanup_slot", wanted) == first
         assert taken == [ID["app"]]
+
+
+async def test_all_who_wait_for_one_build_hear_its_outcome_and_the_next_call_builds_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with at_the_desk(tmp_path) as desk:
+        builds, begun, heard = desk.house.hosting.builds, anyio.Event(), []
+        tried: list[str] = []
+
+        async def build_image(name: str, *arguments: object, **more: object) -> None:
+            tried.append(name)
+            await begun.wait()
+            raise Invalid("step 2 fails")
+
+        monkeypatch.setattr(builds._engine, "build_image", build_image)
+        code = base64.b64encode(bytes(10240)).decode()
+        wanted = {"project": "app", "version": "v1", "archive_content": code}
+
+        async def ask() -> None:
+            heard.append((await desk.call("build_image", wanted)).structured_content["message"])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            begun.set()
+        assert (heard, len(tried)) == (["step 2 fails"] * 2, 1)
+        await ask()
+        assert (heard[2], len(tried)) == ("step 2 fails", 2)
 
 
 class Away:

@@ -7,6 +7,10 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from copy import copy
+from dataclasses import dataclass
+
+import anyio
 
 from mcp_server.domain.errors import Invalid, QuaymasterError
 from mcp_server.domain.projects import Project
@@ -23,6 +27,8 @@ from mcp_server.services.works import Work, Works
 
 MAX_WAIT = 600
 MAX_OUTCOMES = 50
+KEPT_SECONDS = 600.0
+"""So long an outcome waits for whoever asked for the build; later the source is another."""
 Context = AbstractAsyncContextManager[AsyncIterator[bytes]]
 
 
@@ -37,8 +43,15 @@ class BuildView(Result):
     next: str | None = None
 
 
+@dataclass
+class _Ended:
+    outcome: Image | QuaymasterError
+    at: float
+    told: bool = False
+
+
 class Builds:
-    """Outcomes that nobody has asked for yet are kept in this process, the newest ones."""
+    """Outcomes that nobody has asked for yet are kept in this process for a while, the newest ones."""
 
     def __init__(
         self, calls: Calls, engine: Orchestrator, sources: Sources, slots: Slots, works: Works, step: Step
@@ -49,7 +62,7 @@ class Builds:
         self._slots = slots
         self._works = works
         self._step = step
-        self._outcomes: dict[str, Image | QuaymasterError] = {}
+        self._outcomes: dict[str, _Ended] = {}
 
     async def build(
         self,
@@ -76,7 +89,8 @@ class Builds:
             await self._build(work, key, found, name, context, dockerfile)
 
         work = self._works.get(key)
-        if work is None and key not in self._outcomes:
+        if work is None and not self._waits_for_somebody(key):
+            self._outcomes.pop(key, None)
             work = self._works.begin(key, body)
         if work is not None and not await work.follow(min(wait_seconds, MAX_WAIT), call.tell):
             tag = name.rpartition(":")[2]
@@ -86,7 +100,16 @@ class Builds:
             return BuildView(
                 project=found.name, status="running", image=name, last_line=work.line, next=again
             )
-        return _outcome(found, name, self._outcomes.pop(key, None))
+        if (ended := self._outcomes.get(key)) is not None:
+            ended.told = True
+        elif work is not None and (error := work.failed()) is not None:
+            raise error
+        return _outcome(found, name, None if ended is None else ended.outcome)
+
+    def _waits_for_somebody(self, key: str) -> bool:
+        """Whether there is an outcome that nobody has heard, of a build so young that its source is the same."""
+        ended = self._outcomes.get(key)
+        return ended is not None and not ended.told and anyio.current_time() - ended.at < KEPT_SECONDS
 
     async def _context(
         self, project: Project, ref: str | None, archive: str | None, dockerfile: str
@@ -126,7 +149,7 @@ class Builds:
         self._step("build.ended")
         while len(self._outcomes) >= MAX_OUTCOMES:
             self._outcomes.pop(next(iter(self._outcomes)))
-        self._outcomes[key] = outcome
+        self._outcomes[key] = _Ended(outcome, anyio.current_time())
 
 
 def _digest(ref: str | None, archive: str | None, dockerfile: str) -> str:
@@ -142,7 +165,7 @@ def _outcome(project: Project, name: str, outcome: Image | QuaymasterError | Non
     if isinstance(outcome, QuaymasterError):
         output = str(outcome.details.get("output", ""))
         outcome.details["output"] = "\n".join(redacted_text(line) for line in output.splitlines())
-        raise outcome
+        raise copy(outcome)
     if outcome is None:
         raise Invalid("the build ended without an outcome", next="Call build_image again.")
     return BuildView(

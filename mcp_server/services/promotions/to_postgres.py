@@ -165,7 +165,9 @@ class ToPostgres:
         """First from the engine, then from the record: until then its port is nobody else's."""
         standing = await self._marks.standing(database)
         if standing.engine != "sqlite":
-            return  # Its switch was written down before it was told to stop: these are the only rows that are used.
+            # Its switch was written down before it was told to stop: these are the only rows that are used.
+            await self._parts.injection.into_file(standing)
+            return
         place = standing.place
         if place is not None:
             networks = self._parts.networks.refs(database.project, database.project_uid)
