@@ -23,20 +23,23 @@ HTTP_PORT, HTTPS_PORT = 8080, 8443
 RESOLVER = "127.0.0.11"
 """The engine's, which knows the slots' names."""
 
+RUN = "/tmp"  # noqa: S108 - of the container alone, in memory
+"""Memory takes the mode of the image's directory, and this is the one where any user may write."""
+
 MAIN = f"""daemon off;
 user root;
 worker_processes auto;
-pid /run/nginx.pid;
+pid {RUN}/nginx.pid;
 error_log stderr;
 events {{ worker_connections 8192; }}
 http {{
     access_log off;
     keepalive_requests 1000000;
-    client_body_temp_path /run/client_body;
-    proxy_temp_path /run/proxy;
-    fastcgi_temp_path /run/fastcgi;
-    uwsgi_temp_path /run/uwsgi;
-    scgi_temp_path /run/scgi;
+    client_body_temp_path {RUN}/client_body;
+    proxy_temp_path {RUN}/proxy;
+    fastcgi_temp_path {RUN}/fastcgi;
+    uwsgi_temp_path {RUN}/uwsgi;
+    scgi_temp_path {RUN}/scgi;
     include {INSIDE}/nginx.conf;
 }}
 """
@@ -120,7 +123,7 @@ def container(
         networks=(Attachment(network=name),),
         ports=tuple(opened),
         mounts=(Mount(source=str(root), target=INSIDE, read_only=True),),
-        tmpfs=("/run",),
+        tmpfs=(RUN,),
         user=user,
         extra_labels=label("nginx", MAIN, image, root, ports, secure, public, user),
     )
